@@ -1,0 +1,98 @@
+"""What a device must offer, what it is given, and the one list from a config `type` to its slice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bridge.fields import Reading
+
+if TYPE_CHECKING:
+    from bridge.transports.base import Stop
+
+SLICES = {
+    "axpert": "bridge.voltronic.device",
+}
+"""Config type -> module. The module offers `Options` (a frozen dataclass, a subclass of
+DeviceOptions) and `build(options, context) -> Device`. It is imported when a config names the type,
+so a bridge does not pay for makers it does not serve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceOptions:
+    """What every entry under `devices:` has; each slice's Options adds its own keys."""
+
+    name: str
+    type: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened on one device's line, for `{base}/health`. Written by the owning thread only."""
+
+    polls: int = 0
+    replies: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """By kind: the kinds of ProtocolError, plus "no_reply" and "link"."""
+    last_failure: str | None = None
+    busy: float = 0.0
+    """Seconds from the first byte of a request to the last byte of its reply, summed up."""
+
+    def failed(self, kind: str, text: str) -> None:
+        """Count one failure and remember its words."""
+        self.failures[kind] += 1
+        self.last_failure = text
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the program gives a device to live with.
+
+    `beat` must be called at least every few seconds by anything that takes long, so that the
+    supervisor can tell a busy thread from a hung one; transports waiting for bytes need not, since
+    every wait has a deadline of seconds.
+    """
+
+    stop: Stop
+    tally: Tally
+    beat: Callable[[], None]
+
+
+class Device(Protocol):
+    """One bus with all that lives on it. Every method is called by the owning thread alone."""
+
+    @property
+    def interval(self) -> float:
+        """Seconds from the start of one poll to the start of the next."""
+
+    def open(self) -> None:
+        """Open the port. Raises LinkError."""
+
+    def close(self) -> None:
+        """Close the port; harmless when it is closed already."""
+
+    def poll(self) -> Iterator[Reading | None]:
+        """Ask one round of questions; yield each Reading as soon as its frame is decoded.
+
+        Yields None where a question gave nothing to publish, so that the publisher gets its turn
+        between any two exchanges: commands and stop are answered there. A single failed question is
+        counted in the tally and does not end the round. Raises LinkError when the port must be
+        reopened, NoReply when the whole round brought no answer.
+        """
+
+    def fileno(self) -> int | None:
+        """The descriptor to watch between polls, or None when nothing comes unasked."""
+
+    def receive(self) -> Iterator[Reading | None]:
+        """Take what came unasked, after `fileno` became readable. Raises as `poll` does."""
+
+    def refresh(self) -> None:
+        """Let the next poll ask everything again, the slow questions too."""
+
+
+def slice_of(device_type: str) -> Any:
+    """Return the slice module of a config type (a key of SLICES)."""
+    return import_module(SLICES[device_type])

@@ -1,0 +1,1 @@
+"""Tools for people, reached through the command line only."""

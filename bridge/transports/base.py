@@ -1,0 +1,147 @@
+"""What a link offers, the stop signal, and links over any file descriptor.
+
+Every wait ends at a deadline of time.monotonic(), or at once when the program stops.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from typing import Protocol
+
+from bridge.errors import LinkError, Stopped
+
+READ_SIZE = 4096
+
+
+class Stop:
+    """The program's one stop signal: set once, seen by every waiting thread."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._set = False
+
+    def set(self) -> None:
+        """Wake everything that waits; safe in a signal handler."""
+        self._set = True
+        os.eventfd_write(self._fd, 1)
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def fileno(self) -> int:
+        """Readable for good once stop is set."""
+        return self._fd
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep that long unless stopped; return whether stop is set."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        poller.poll(max(0.0, seconds) * 1000)
+        return self._set
+
+
+class Link(Protocol):
+    """An open port. Owned by one thread; failures of any kind come as LinkError."""
+
+    def read(self, deadline: float) -> bytes:
+        """Return what has arrived, at least one byte, or b"" when the deadline has passed.
+
+        Raises LinkError when the port is gone, Stopped when the program stops.
+        """
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Send all of `data`; raises LinkError when it is not taken before the deadline."""
+
+    def drain(self) -> bytes:
+        """Return everything that has arrived already, without waiting."""
+
+    def fileno(self) -> int | None:
+        """The descriptor that becomes readable with new bytes, or None when there is none."""
+
+    def close(self) -> None:
+        """Close the port; harmless when it is closed already."""
+
+
+class DescriptorLink:
+    """A link over a file descriptor: serial port, pty, hidraw node, socket.
+
+    Takes over `fd` and closes it. End of file counts as an unplugged device.
+    """
+
+    def __init__(self, fd: int, name: str, stop: Stop) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._name = name
+        self._stop = stop
+        self._readable = select.poll()
+        self._readable.register(fd, select.POLLIN)
+        self._readable.register(stop.fileno(), select.POLLIN)
+
+    def read(self, deadline: float) -> bytes:
+        while True:
+            data = self._take()
+            if data is not None:
+                return data
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return b""
+            self._wait(self._readable, left)
+
+    def write(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                self._wait_writable(deadline)
+            except OSError as err:
+                raise self._gone(err) from err
+
+    def drain(self) -> bytes:
+        taken = bytearray()
+        while data := self._take():
+            taken += data
+            if len(taken) > 1 << 20:
+                raise LinkError(f"{self._name}: flooded with bytes nobody asked for")
+        return bytes(taken)
+
+    def fileno(self) -> int | None:
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def _take(self) -> bytes | None:
+        """Return waiting bytes, or None when there are none yet."""
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as err:
+            raise self._gone(err) from err
+        if not data:
+            raise LinkError(f"{self._name}: closed by the other side")
+        return data
+
+    def _wait(self, poller: select.poll, seconds: float) -> None:
+        poller.poll(seconds * 1000)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _wait_writable(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LinkError(f"{self._name}: does not take bytes any more")
+        writable = select.poll()
+        writable.register(self._fd, select.POLLOUT)
+        writable.register(self._stop.fileno(), select.POLLIN)
+        self._wait(writable, left)
+
+    def _gone(self, err: OSError) -> LinkError:
+        reason = errno.errorcode.get(err.errno or 0, "?")
+        return LinkError(f"{self._name}: {os.strerror(err.errno or 0)} ({reason})")
