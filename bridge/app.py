@@ -1,0 +1,151 @@
+"""The running bridge: configuration -> sinks, devices and threads; an orderly end on SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import time
+from datetime import UTC, datetime
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from bridge import __version__, devices, logs
+from bridge.config import Config, digest
+from bridge.devices import Context, Device, DeviceOptions
+from bridge.notify import Notifier
+from bridge.publisher import Publisher
+from bridge.sinks.mqtt import MqttSink
+from bridge.supervisor import Supervisor
+from bridge.transports.base import Stop
+
+log = logging.getLogger(__name__)
+
+HEALTH_EVERY = 30.0
+"""Seconds between two messages on {base}/health."""
+
+DEVICES_END = 1.0
+"""Seconds the devices' threads get to end; their waits notice the stop at once."""
+
+FLUSH = 1.5
+"""Seconds to bring the last messages to the broker. Together with DEVICES_END under the 3 s promised."""
+
+
+class App:
+    """One run of the bridge."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stop = Stop()
+        self._notifier = Notifier()
+        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._health_due = time.monotonic() + 2.0
+        self._status = ""
+        self.publishers: list[Publisher] = []
+        sinks: list[MqttSink] = []
+        for options in config.devices:
+            self.publishers.append(Publisher(options.name, partial(_build, options), sinks, self._stop))
+        self.mqtt = MqttSink(config.mqtt, {p.name: p.inbox for p in self.publishers})
+        sinks.append(self.mqtt)
+        self.supervisor = Supervisor(self._stop, self._notifier, self._round)
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT; return the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        log.info("solarbridge %s: %s", __version__, ", ".join(p.name for p in self.publishers))
+        for warning in self._config.warnings:
+            log.warning("%s", warning)
+        self.mqtt.publish_info(self._info())
+        self.supervisor.start(self.mqtt.broker)
+        for publisher in self.publishers:
+            self.supervisor.start(publisher)
+        self._notifier.send("READY=1")
+        self.supervisor.watch()
+        return self._end()
+
+    def stop(self) -> None:
+        """Let `run` end, from any thread."""
+        self._stop.set()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop.set()
+
+    def _end(self) -> int:
+        """Stop the devices, say offline, leave."""
+        log.info("stopping")
+        self._notifier.send("STOPPING=1")
+        stuck = self.supervisor.join({p.name for p in self.publishers}, DEVICES_END)
+        for name in stuck:
+            log.error("%s: its thread does not end", name)
+        connected = self.mqtt.broker.connected
+        if not self.mqtt.close(FLUSH) and connected:
+            log.warning("not everything reached the broker before the end")
+        # a thread inside the resolver or a TCP handshake cannot be hurried, and has nothing to lose
+        if self.supervisor.join({self.mqtt.broker.name}, 0.4) and connected:
+            stuck.append(self.mqtt.broker.name)
+        self._notifier.close()
+        log.info("stopped")
+        return 1 if stuck else 0
+
+    def _round(self) -> None:
+        """Once a second, from the supervisor: ages, health, the service manager's status line."""
+        for publisher in self.publishers:
+            publisher.presence.expire()
+        if time.monotonic() >= self._health_due:
+            self._health_due = time.monotonic() + HEALTH_EVERY
+            self.mqtt.publish_health(self._health())
+        online = sum(p.presence.online() for p in self.publishers)
+        broker = "connected" if self.mqtt.broker.connected else "not connected"
+        status = f"{online} of {len(self.publishers)} devices online, broker {broker}"
+        if status != self._status:
+            self._status = status
+            self._notifier.send(f"STATUS={status}")
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "started": self._started,
+            "config": digest(self._config),
+            "devices": {options.name: options.type for options in self._config.devices},
+        }
+
+    def _health(self) -> dict[str, Any]:
+        broker = self.mqtt.broker
+        return {
+            "devices": {p.name: self._device_health(p) for p in self.publishers},
+            "mqtt": {
+                "protocol": broker.protocol_name(),
+                "connects": broker.connects,
+                "last_trouble": broker.ending.text if broker.ending else None,
+                "waiting": broker.waiting(),
+                "dropped": broker.dropped(),
+                "too_large": sorted(broker.too_large),
+                "denied": sorted(broker.denied),
+            },
+            "late_threads": self.supervisor.late(),
+            "log_lines_dropped": logs.dropped(),
+            "memory_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
+
+    def _device_health(self, publisher: Publisher) -> dict[str, Any]:
+        tally = publisher.tally
+        return {
+            "online": publisher.presence.online(),
+            "age": publisher.presence.ages(),
+            "polls": tally.polls,
+            "replies": tally.replies,
+            "failures": dict(tally.failures),
+            "last_failure": tally.last_failure,
+            "busy_seconds": round(tally.busy, 1),
+            "crashes": publisher.crashes,
+            "restarts": self.supervisor.restarts(publisher.name),
+            "waiting_commands": len(publisher.inbox),
+            "refused_commands": publisher.inbox.refused,
+        }
+
+
+def _build(options: DeviceOptions, context: Context) -> Device:
+    device: Device = devices.slice_of(options.type).build(options, context)
+    return device

@@ -1,0 +1,77 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from bridge import __version__
+from bridge.errors import ConfigError
+
+DEFAULT_CONFIG = "/etc/solarbridge/config.yaml"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit status: 0 done, 1 failed, 2 the arguments or the configuration are wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.command(arguments)
+    except ConfigError as err:
+        for problem in err.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="solarbridge", description="Pylontech, LuxPower LXP and Voltronic/Axpert devices on MQTT."
+    )
+    parser.add_argument("--version", action="version", version=f"solarbridge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="serve the configured devices until stopped")
+    _add_config(run)
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="read the configuration, say what is wrong or print what it means")
+    _add_config(check)
+    check.set_defaults(command=_check)
+
+    demo = commands.add_parser("demo", help="simulated devices, a broker and the bridge, here and now")
+    demo.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", "-c", default=DEFAULT_CONFIG, help="configuration file (default: %(default)s)")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from bridge import logs
+    from bridge.app import App
+    from bridge.config import load, secrets
+
+    config = load(arguments.config, os.environ)
+    logs.set_up(config.logging, secrets(config))
+    return App(config).run()
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bridge.config import dump, load
+
+    config = load(arguments.config, os.environ)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(dump(config), end="")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from bridge.tools.demo import run
+
+    return run(arguments.seconds)

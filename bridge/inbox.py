@@ -1,0 +1,63 @@
+"""What a device's owning thread is told from outside: commands, in a bounded queue with a descriptor."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass
+
+CAPACITY = 64
+"""Commands waiting for one device. A flood past it is refused: whoever sends faster than a bus can
+answer gets no queue that grows, and readings go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Read everything again, now."""
+
+
+class Inbox:
+    """A bounded queue any thread may put into, and one thread waits on beside its port.
+
+    The event descriptor is readable while there may be something to take, so the owner can poll it
+    together with its device.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[Refresh] = deque()
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.refused = 0
+        """How many commands found the queue full."""
+
+    def put(self, item: Refresh) -> bool:
+        """Queue a command; False (and counted) when the queue is full."""
+        if len(self._items) >= CAPACITY:
+            self.refused += 1
+            return False
+        self._items.append(item)
+        os.eventfd_write(self._fd, 1)
+        return True
+
+    def take(self) -> Refresh | None:
+        """Return the oldest command, or None when there is none. For the owning thread only."""
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            pass
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            return None
+        if self._items:
+            os.eventfd_write(self._fd, 1)
+        return item
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        """Give the descriptor back, once no thread uses the inbox any more."""
+        os.close(self._fd)

@@ -1,0 +1,121 @@
+"""Logging that never blocks and never fills anything: stderr, and a size-capped file in the tmpfs directory.
+
+What a handler cannot write is dropped, with one notice. Planted secrets are masked in every line,
+tracebacks included.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import stat
+import sys
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from bridge.config import Logging
+
+LINE_LIMIT = 4096
+"""Bytes of one line on stderr at most. A pipe that is writable at all takes that many (PIPE_BUF), so a
+reader that stopped reading cannot block us."""
+
+FILES = 4
+"""The log is kept in this many files that together stay below the configured size."""
+
+
+class MaskingFormatter(logging.Formatter):
+    """Formats a line and replaces every known secret in it."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self._secrets = [secret for secret in secrets if secret]
+
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class StderrHandler(logging.Handler):
+    """Writes to stderr if that takes a line at once, else drops it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._fd = 2
+        self._poller = select.poll()
+        try:
+            is_socket = stat.S_ISSOCK(os.fstat(self._fd).st_mode)
+            self._poller.register(self._fd, select.POLLOUT)
+        except OSError:  # closed
+            is_socket, self._fd = False, -1
+        self._socket = socket.socket(fileno=os.dup(self._fd)) if is_socket else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._write((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError):
+            self.dropped += 1
+
+    def _write(self, data: bytes) -> None:
+        for start in range(0, len(data), LINE_LIMIT):
+            chunk = data[start : start + LINE_LIMIT]
+            if self._fd < 0 or not any(event & select.POLLOUT for _, event in self._poller.poll(0)):
+                self.dropped += 1
+                return
+            if self._socket is not None:
+                self._socket.send(chunk, socket.MSG_DONTWAIT)
+            else:
+                os.write(self._fd, chunk)
+
+
+class CappedFileHandler(RotatingFileHandler):
+    """A rotating log file; a full disk costs lines and one notice, nothing else."""
+
+    def __init__(self, path: Path, total_bytes: int) -> None:
+        super().__init__(path, maxBytes=total_bytes // FILES, backupCount=FILES - 1, encoding="utf-8", delay=True)
+        self.dropped = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self.dropped += 1
+        if self.dropped == 1 and _STDERR is not None:
+            notice = f"log file {self.baseFilename} cannot be written ({sys.exc_info()[1]}); its lines are dropped"
+            _STDERR.handle(logging.LogRecord(__name__, logging.WARNING, "", 0, notice, (), None))
+
+
+_STDERR: StderrHandler | None = None
+
+
+def set_up(config: Logging, secrets: list[str]) -> None:
+    """Send the program's log to stderr and, if a directory is configured, to files in it."""
+    global _STDERR
+    logging.raiseExceptions = False  # else a full disk prints a traceback per line
+    formatter = MaskingFormatter(secrets)
+    _STDERR = StderrHandler()
+    handlers: list[logging.Handler] = [_STDERR]
+    if config.directory:
+        try:
+            directory = Path(config.directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            handlers.append(CappedFileHandler(directory / "solarbridge.log", config.max_megabytes * 1024 * 1024))
+        except OSError as err:
+            logging.getLogger(__name__).warning("log directory %s: %s; logging to stderr only", config.directory, err)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(config.level.upper())
+
+
+def dropped() -> int:
+    """Return how many lines were lost so far because nothing took them."""
+    return sum(getattr(handler, "dropped", 0) for handler in logging.getLogger().handlers)

@@ -1,0 +1,179 @@
+"""The thread of one device: poll, obey, reconnect.
+
+The threads of the program, and what each may touch:
+
+- ``main``: signals, the supervisor's rounds (supervisor.py). Touches no port and no socket but the
+  service manager's; takes silent units offline through Presence, which is locked.
+- one thread per device, named after it (this file): owns the device object and its port alone, reads,
+  decodes, and publishes through the sinks itself. Told what to do through its Inbox, told to end
+  through Stop.
+- ``mqtt`` (sinks/broker.py): owns the broker's connection: connects, receives, and sends what could
+  not be sent at once. Device threads send through the same connection under its lock, without a hop.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from bridge.backoff import Backoff
+from bridge.devices import Context, Device, Tally
+from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
+from bridge.fields import Reading
+from bridge.inbox import Inbox
+from bridge.presence import Presence
+from bridge.sinks.base import Sink
+from bridge.transports.base import Stop
+
+log = logging.getLogger(__name__)
+
+LATE_AFTER = 30.0
+"""Seconds without a heartbeat after which a device's thread counts as hung: the longest thing a device
+does between two beats is one exchange with its retry, about 12 s."""
+
+SILENT_ROUNDS = 3
+"""After this many rounds without any answer the port is closed and opened again: an adapter may have
+come back under another name, or its buffers may be out of step."""
+
+
+class Publisher:
+    """Owns one device for the program's life; `run` is the body of its thread."""
+
+    late_after = LATE_AFTER
+
+    def __init__(self, name: str, build: Callable[[Context], Device], sinks: Sequence[Sink], stop: Stop) -> None:
+        self.name = name
+        self.inbox = Inbox()
+        self.tally = Tally()
+        self.presence = Presence(name, sinks)
+        self.beat_at = time.monotonic()
+        self.crashes = 0
+        self._build = build
+        self._sinks = sinks
+        self._stop = stop
+        self._link_trouble: str | None = None
+        self._refresh_wanted = False
+        self._reopen = Backoff(1.0, 5.0)
+        self._recover = Backoff(1.0, 60.0)
+
+    def beat(self) -> None:
+        """Show the supervisor that this thread is alive."""
+        self.beat_at = time.monotonic()
+
+    def run(self) -> None:
+        """Serve the device until the program stops; whatever fails is closed, counted and tried again."""
+        try:
+            while not self._stop.is_set():
+                self._pause(self._attend())
+        except Stopped:
+            pass
+        finally:
+            self.presence.lost()
+
+    def _attend(self) -> float:
+        """Open the device and serve it until something fails; return the seconds to wait then."""
+        device = None
+        try:
+            device = self._build(Context(stop=self._stop, tally=self.tally, beat=self.beat))
+            device.open()
+            self._serve(device)
+        except (LinkError, NoReply, ProtocolError) as err:
+            self._note_trouble(err)
+            return self._reopen.pause()
+        except Stopped:
+            raise
+        except Exception:  # the one broad except: a bug in one slice must not silence the others
+            self.crashes += 1
+            self.tally.failed("crash", "see the log")
+            log.exception("%s: crashed, restarting it later", self.name)
+            return self._recover.pause()
+        finally:
+            if device is not None:
+                device.close()
+            self.presence.lost()
+        return 0.0
+
+    def _note_trouble(self, err: Exception) -> None:
+        """Count a failed link; log it when it is news, not at every attempt."""
+        text = str(err)
+        self.tally.failed("link" if isinstance(err, LinkError) else "no_reply", text)
+        if text != self._link_trouble:
+            log.warning("%s: %s; trying again every few seconds", self.name, text)
+            self._link_trouble = text
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; a command ends the wait, since it wants the device now."""
+        if seconds:
+            self._wait(None, time.monotonic() + seconds)
+            while self.inbox.take() is not None:
+                pass  # nothing can be refreshed while the device is away; the next open reads everything
+
+    def _serve(self, device: Device) -> None:
+        """Poll and obey until stopped or something fails."""
+        due = time.monotonic()
+        silent = 0
+        while True:
+            if self._wait(device.fileno(), min(due, self.presence.next_expiry())):
+                self._deliver_all(device, device.receive())
+            self._obey(device)
+            self.presence.expire()
+            now = time.monotonic()
+            if now < due and not self._refresh_wanted:
+                continue
+            self._refresh_wanted = False
+            due = max(due + device.interval, now)
+            try:
+                self._deliver_all(device, device.poll())
+                silent = 0
+            except NoReply:
+                silent += 1
+                if silent >= SILENT_ROUNDS:
+                    raise
+            self.tally.polls += 1
+
+    def _deliver_all(self, device: Device, readings: Iterator[Reading | None]) -> None:
+        for reading in readings:
+            self.beat()
+            if reading is not None:
+                self._deliver(reading)
+            self._obey(device)
+
+    def _deliver(self, reading: Reading) -> None:
+        """Publish one reading, unless it has grown old on the way (the process was frozen)."""
+        if time.monotonic() - reading.at > reading.unit.max_age:
+            self.tally.failed("late", "a reading was older than its age limit and not published")
+            return
+        for sink in self._sinks:
+            sink.take(self.name, reading)
+        self.presence.fresh(reading)
+        if self._link_trouble is not None:
+            log.info("%s: answers again", self.name)
+            self._link_trouble = None
+        self._reopen.reset()
+        self._recover.reset()
+
+    def _obey(self, device: Device) -> None:
+        """Do what the inbox says; called between any two exchanges."""
+        if self._stop.is_set():
+            raise Stopped
+        while self.inbox.take() is not None:
+            device.refresh()
+            self._refresh_wanted = True
+
+    def _wait(self, device_fd: int | None, until: float) -> bool:
+        """Wait for the inbox, the device or the time; return whether the device has something."""
+        poller = select.poll()
+        poller.register(self._stop.fileno(), select.POLLIN)
+        poller.register(self.inbox.fileno(), select.POLLIN)
+        if device_fd is not None:
+            poller.register(device_fd, select.POLLIN)
+        while True:
+            left = until - time.monotonic()
+            self.beat()
+            events = poller.poll(min(max(left, 0.0), LATE_AFTER / 3) * 1000)
+            if self._stop.is_set():
+                raise Stopped
+            if events or left <= 0:
+                return any(fd == device_fd for fd, _ in events)

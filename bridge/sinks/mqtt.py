@@ -1,0 +1,139 @@
+"""Readings on topics: state, availability, info, health; and commands from topics to inboxes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.config import Mqtt
+from bridge.fields import Reading, Unit, Value
+from bridge.inbox import Inbox, Refresh
+from bridge.sinks.broker import Arrived, Broker
+from bridge.sinks.outbox import Message
+
+log = logging.getLogger(__name__)
+
+SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""Before this the wall clock has not been set since the machine started; `ts` is null until it is."""
+
+
+class MqttSink:
+    """Publishes readings under the base topic and hands commands to the devices' inboxes."""
+
+    def __init__(self, config: Mqtt, inboxes: Mapping[str, Inbox]) -> None:
+        self._base = config.base_topic
+        self._retain = config.retain_states
+        self._inboxes = inboxes
+        self._online: set[str] = set()
+        self._online_lock = threading.Lock()
+        self._corrected_at = 0.0
+        self._closing = False
+        self.status_topic = f"{self._base}/status"
+        subscriptions = [
+            self.status_topic,
+            f"{self._base}/+/refresh",
+            f"{self._base}/+/availability",
+            f"{self._base}/+/+/availability",
+        ]
+        self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message)
+        for device in inboxes:
+            self._publish_availability(f"{self._base}/{device}/availability", online=False)
+
+    # -- readings, from any device's thread
+
+    def take(self, device: str, reading: Reading) -> None:
+        expires = reading.at + reading.unit.max_age
+        if reading.topic is not None:
+            self.broker.publish(Message(reading.topic, encode(reading.values), expires=expires))
+            return
+        values = {**reading.values, "ts": timestamp(reading.at)}
+        topic = f"{self._of(device, reading.unit)}/state"
+        self.broker.publish(Message(topic, encode(values), retain=self._retain, expires=expires))
+
+    def presence(self, device: str, unit: Unit, online: bool) -> None:
+        self._publish_availability(f"{self._of(device, unit)}/availability", online=online)
+
+    def publish_info(self, info: Mapping[str, Any]) -> None:
+        """Publish what this bridge is, retained."""
+        self.broker.publish(Message(f"{self._base}/info", encode(info), qos=1, retain=True))
+
+    def publish_health(self, health: Mapping[str, Any]) -> None:
+        """Publish how the bridge is doing; only worth sending while it is news."""
+        self.broker.publish(Message(f"{self._base}/health", encode(health), expires=time.monotonic() + 30))
+
+    def close(self, seconds: float) -> bool:
+        """Say offline, bring everything out, disconnect; True when all was acknowledged in time."""
+        self._closing = True
+        return self.broker.close([self._status(b"offline")], seconds)
+
+    def _of(self, device: str, unit: Unit) -> str:
+        return f"{self._base}/{device}/{unit.path}" if unit.path else f"{self._base}/{device}"
+
+    def _publish_availability(self, topic: str, *, online: bool) -> None:
+        with self._online_lock:
+            (self._online.add if online else self._online.discard)(topic)
+            self.broker.publish(Message(topic, b"online" if online else b"offline", qos=1, retain=True))
+
+    def _status(self, payload: bytes) -> Message:
+        return Message(self.status_topic, payload, qos=1, retain=True)
+
+    # -- from the broker's thread
+
+    def _on_online(self) -> None:
+        self.broker.publish(self._status(b"online"))
+
+    def _on_message(self, message: Arrived) -> None:
+        levels = message.topic.removeprefix(self._base + "/").split("/")
+        if message.topic == self.status_topic:
+            self._correct_status(message.payload)
+        elif levels[-1] == "availability":
+            self._correct_availability(message)
+        elif levels[-1] == "refresh":
+            self._refresh(levels[0], message)
+
+    def _correct_status(self, payload: bytes) -> None:
+        """Say online again: the will of our own former connection may reach the broker after our return."""
+        if payload == b"offline" and not self._closing and time.monotonic() - self._corrected_at > 1.0:
+            self._corrected_at = time.monotonic()
+            self.broker.publish(self._status(b"online"))
+
+    def _correct_availability(self, message: Arrived) -> None:
+        """Take back an "online" that nobody stands for.
+
+        After a kill the broker still holds the retained "online" of a module that has died or been
+        taken out since; believed, its old values would look alive as soon as the bridge is back.
+        """
+        with self._online_lock:
+            if message.payload == b"online" and message.topic not in self._online:
+                self.broker.publish(Message(message.topic, b"offline", qos=1, retain=True))
+
+    def _refresh(self, device: str, message: Arrived) -> None:
+        if message.retained:
+            log.warning("%s: retained, so it may be old; ignored", message.topic)
+            return
+        inbox = self._inboxes.get(device)
+        if inbox is None:
+            log.warning("%s: there is no such device", message.topic)
+        elif not inbox.put(Refresh()) and inbox.refused == 1:
+            log.warning("%s: more commands than the device can take; the rest is refused", device)
+
+
+_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode
+
+
+def encode(values: Mapping[str, Value | Any]) -> bytes:
+    """Return strict JSON: no NaN, no infinity (ValueError, which is a bug of whoever made the value)."""
+    return _to_json(values).encode()
+
+
+def timestamp(at: float) -> str | None:
+    """Return the wall-clock time of a time.monotonic() moment as ISO 8601 UTC; None while the clock is not set."""
+    wall = time.time() - (time.monotonic() - at)
+    if wall < SANE_CLOCK:
+        return None
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,103 @@
+"""What is to be sent to the broker: newest-wins for topics, in order for events, bounded either way.   (pure)
+
+The MQTT library's own queues keep the oldest message and grow without bound for QoS 0, so it is never
+handed more than the socket takes; everything else waits here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+EVENTS = 256
+"""Events kept while the broker is away; past it the oldest is dropped and counted."""
+
+TOPICS = 20_000
+"""Topics known at once; past it new ones are refused and counted. Sixteen modules on each of many
+stacks stay far below it: only a fault can reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message for the broker.
+
+    `expires` is the time.monotonic() after which it must not be sent any more, None for never.
+    An `event` is sent once and in order; any other message is the newest state of its topic and
+    replaces what waits there. A retained state is sent again on every connect, while it is true.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    expires: float | None = None
+    event: bool = False
+
+
+class Outbox:
+    """The messages that wait, and the retained states that a broker may have lost.
+
+    Not locked: its owner does that.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[str, Message] = {}
+        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._events: deque[Message] = deque()
+        self.dropped = 0
+        """Messages given up because a bound was reached."""
+
+    def put(self, message: Message) -> None:
+        """Queue a message; of a state topic only the newest one is kept."""
+        if message.event:
+            if len(self._events) >= EVENTS:
+                self._events.popleft()
+                self.dropped += 1
+            self._events.append(message)
+            return
+        if message.topic not in self._states and len(self._states) >= TOPICS:
+            self.dropped += 1
+            return
+        self._states[message.topic] = message
+        self._waiting[message.topic] = None
+
+    def next(self, now: float) -> Message | None:
+        """Take the message to send now, or None. Events first, then states by their waiting time.
+
+        What has expired is left out.
+        """
+        while self._events:
+            message = self._events.popleft()
+            if message.expires is None or message.expires > now:
+                return message
+        while self._waiting:
+            topic, _ = self._waiting.popitem(last=False)
+            message = self._states[topic]
+            if not message.retain:
+                del self._states[topic]
+            if message.expires is None or message.expires > now:
+                return message
+        return None
+
+    def give_back(self, message: Message) -> None:
+        """Put a message back that could not be sent or was never acknowledged, unless a newer one waits."""
+        if message.event:
+            self._events.appendleft(message)
+        elif message.topic not in self._waiting:
+            newest = self._states.setdefault(message.topic, message)
+            self._waiting[newest.topic] = None
+            self._waiting.move_to_end(newest.topic, last=False)
+
+    def retained_again(self) -> None:
+        """Let every retained state be sent once more: a new connection may be to a broker that forgot."""
+        for topic, message in self._states.items():
+            if message.retain:
+                self._waiting[topic] = None
+
+    def state(self, topic: str) -> bytes | None:
+        """Return the newest payload of a retained topic, or None when it was never put."""
+        message = self._states.get(topic)
+        return message.payload if message is not None else None
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._events)

@@ -1,0 +1,351 @@
+"""Real parts for tests: a mosquitto of our own, a TCP proxy that breaks links, a recorder, the bridge as a process.
+
+Everything listens on 127.0.0.1, on ports the kernel picked, and ends only what it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.shared import REPOSITORY
+
+
+def free_port() -> int:
+    """Return a port nobody listens on right now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def await_true(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait until `condition()` holds; fail with `what` when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+
+
+class Mosquitto:
+    """A mosquitto of our own. `lines` are further lines of its configuration."""
+
+    def __init__(self, folder: Path, lines: str = "allow_anonymous true", port: int | None = None) -> None:
+        binary = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+        if binary is None:
+            raise AssertionError("mosquitto is not installed; `make test` installs it")
+        self._binary = binary
+        self.port = port or free_port()
+        self._folder = folder
+        self._lines = lines
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Mosquitto:
+        self._folder.mkdir(exist_ok=True)
+        config = self._folder / "mosquitto.conf"
+        user = "user root\n" if os.geteuid() == 0 else ""
+        config.write_text(f"listener {self.port} 127.0.0.1\nset_tcp_nodelay true\n{user}{self._lines}\n")
+        with (self._folder / "mosquitto.log").open("ab") as output:
+            self._process = subprocess.Popen([self._binary, "-v", "-c", str(config)], stdout=output, stderr=output)
+        await_true(self._listens, 10, "mosquitto listens")
+        return self
+
+    def _listens(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise AssertionError(f"mosquitto ended: {self.log()[-2000:]}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
+            return True
+        return False
+
+    def log(self) -> str:
+        return (self._folder / "mosquitto.log").read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(number)
+            self._process.wait(10)
+            self._process = None
+
+    def __enter__(self) -> Mosquitto:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(signal.SIGKILL)
+
+
+@dataclass
+class Message:
+    """What the recorder saw."""
+
+    at: float
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+class Recorder:
+    """A subscriber with a direct link to the broker, which no fault touches."""
+
+    def __init__(self, port: int, *topics: str, **credentials: str) -> None:
+        self.messages: list[Message] = []
+        self._topics = topics or ("#",)
+        self._subscribed = threading.Event()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, f"recorder-{port}-{id(self)}", clean_session=False)
+        if credentials:
+            self.client.username_pw_set(credentials["username"], credentials["password"])
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in self._topics])
+        self.client.on_subscribe = lambda *_: self._subscribed.set()
+        self.client.on_message = self._note
+        self.client.connect("127.0.0.1", port, keepalive=60)
+        self.client.loop_start()
+        if not self._subscribed.wait(10):
+            raise AssertionError("the recorder could not subscribe")
+
+    def _note(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
+        self.messages.append(Message(time.monotonic(), message.topic, message.payload, message.retain))
+
+    def on(self, topic: str) -> list[Message]:
+        """Return the messages seen on one topic so far."""
+        return [m for m in list(self.messages) if m.topic == topic]
+
+    def wait(self, topic: str, wanted: Callable[[Message], bool] = lambda _: True, seconds: float = 10) -> Message:
+        """Return the first message on `topic` that is wanted, waiting for it; messages seen already count."""
+        deadline = time.monotonic() + seconds
+        seen = 0
+        while True:
+            messages = self.on(topic)
+            for message in messages[seen:]:
+                if wanted(message):
+                    return message
+            seen = len(messages)
+            if time.monotonic() > deadline:
+                raise AssertionError(f"nothing wanted on {topic} within {seconds} s; seen: {messages[-3:]}")
+            time.sleep(0.01)
+
+    def wait_payload(self, topic: str, payload: bytes, seconds: float = 10) -> Message:
+        return self.wait(topic, lambda m: m.payload == payload, seconds)
+
+    def forget(self) -> None:
+        """Drop what was seen so far."""
+        self.messages.clear()
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Proxy:
+    """A TCP proxy whose link can be broken while it runs.
+
+    `mode`: "pass", "refuse" (nobody listens), "hang" (accepts and holds everything), "hang-answers"
+    (only what comes back is held), "drop-answers" (what comes back is lost).
+    `bytes_per_second` throttles; `chunk` splits what passes into pieces of that many bytes.
+    """
+
+    def __init__(self, target: int, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.mode = "pass"
+        self.bytes_per_second: float | None = None
+        self.chunk: int | None = None
+        self.accepted: list[float] = []
+        self._target = target
+        self._stop = threading.Event()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads: list[threading.Thread] = []
+        self._listener: socket.socket | None = None
+
+    def start(self) -> Proxy:
+        self._listen()
+        self._spawn(self._accept)
+        return self
+
+    def cut(self) -> None:
+        """End every connection there is with a reset."""
+        for pair in self._pairs:
+            for sock in pair:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    sock.shutdown(socket.SHUT_RDWR)
+        self._pairs.clear()
+
+    def refuse(self) -> None:
+        """Stop listening, as if nobody were there, and end what is connected."""
+        self.mode = "refuse"
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self.cut()
+
+    def resume(self) -> None:
+        """Pass everything again."""
+        self.mode = "pass"
+        self.bytes_per_second = self.chunk = None
+        if self._listener is None:
+            self._listen()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.refuse()
+        for thread in self._threads:
+            thread.join(5)
+
+    def __enter__(self) -> Proxy:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _listen(self) -> None:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen()
+        listener.settimeout(0.1)
+        self._listener = listener
+
+    def _spawn(self, body: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=body, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stop.is_set():
+            listener = self._listener
+            if listener is None:
+                time.sleep(0.02)
+                continue
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                continue
+            self.accepted.append(time.monotonic())
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target), 2)
+            except OSError:
+                near.close()
+                continue
+            for sock in (near, far):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(None)
+            self._pairs.append((near, far))
+            self._spawn(self._pump, near, far, False)
+            self._spawn(self._pump, far, near, True)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while not self._stop.is_set():
+                if self.mode == "hang" or (answers and self.mode == "hang-answers"):
+                    time.sleep(0.02)
+                    continue
+                if not select.select([source], [], [], 0.1)[0]:
+                    continue
+                data = source.recv(self.chunk or 65536)
+                if not data:
+                    break
+                if answers and self.mode == "drop-answers":
+                    continue
+                if self.bytes_per_second:
+                    time.sleep(len(data) / self.bytes_per_second)
+                sink.sendall(data)
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+
+@dataclass
+class Bridge:
+    """The bridge as a user starts it: a process with a config file."""
+
+    folder: Path
+    config: str
+    environ: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    prelude: str = ""
+    """Python run before the program, to register device types that exist only in tests."""
+
+    def start(self) -> Bridge:
+        path = self.folder / "config.yaml"
+        path.write_text(self.config)
+        path.chmod(0o600)
+        code = f"{self.prelude}\nimport sys\nfrom bridge.cli import main\nsys.exit(main())"
+        command = [sys.executable, "-c", code, "run", "--config", str(path)]
+        with (self.folder / "bridge.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=REPOSITORY, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stderr=output
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def log(self) -> str:
+        return (self.folder / "bridge.log").read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, seconds: float = 5) -> int:
+        """End it as a service manager would; return its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def memory_kib(self) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+        return 0
+
+    def __enter__(self) -> Bridge:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(5)
+
+
+@contextlib.contextmanager
+def broker_with_recorder(folder: Path, *topics: str) -> Iterator[tuple[Mosquitto, Recorder]]:
+    """A broker and a recorder on it, for the length of a test."""
+    with Mosquitto(folder / "broker") as broker, Recorder(broker.port, *topics) as recorder:
+        yield broker, recorder

@@ -1,0 +1,91 @@
+"""The outbox keeps the newest of each topic, events in order, and both within bounds."""
+
+from __future__ import annotations
+
+from bridge.sinks.outbox import EVENTS, TOPICS, Message, Outbox
+
+
+def drain(outbox: Outbox, now: float = 0.0) -> list[tuple[str, bytes]]:
+    taken = []
+    while (message := outbox.next(now)) is not None:
+        taken.append((message.topic, message.payload))
+    return taken
+
+
+def test_only_the_newest_state_of_a_topic_is_sent() -> None:
+    outbox = Outbox()
+    for number in range(100_000):
+        outbox.put(Message("a", str(number).encode()))
+    outbox.put(Message("b", b"x"))
+    assert drain(outbox) == [("a", b"99999"), ("b", b"x")]
+
+
+def test_an_expired_state_is_not_sent() -> None:
+    outbox = Outbox()
+    outbox.put(Message("battery/data", b"old", expires=10.0))
+    outbox.put(Message("other", b"good", expires=30.0))
+    assert drain(outbox, now=20.0) == [("other", b"good")]
+
+
+def test_retained_states_are_sent_again_on_a_new_connection_and_others_are_not() -> None:
+    outbox = Outbox()
+    outbox.put(Message("kept", b"1", retain=True))
+    outbox.put(Message("gone", b"2"))
+    drain(outbox)
+    outbox.retained_again()
+    assert drain(outbox) == [("kept", b"1")]
+
+
+def test_a_message_given_back_does_not_replace_a_newer_one() -> None:
+    outbox = Outbox()
+    outbox.put(Message("a", b"old", qos=1, retain=True))
+    old = outbox.next(0.0)
+    assert old is not None
+    outbox.put(Message("a", b"new", qos=1, retain=True))
+    outbox.give_back(old)
+    assert drain(outbox) == [("a", b"new")]
+
+
+def test_a_message_given_back_after_a_newer_one_was_sent_sends_the_newer_one_again() -> None:
+    outbox = Outbox()
+    outbox.put(Message("a", b"old", qos=1, retain=True))
+    old = outbox.next(0.0)
+    assert old is not None
+    outbox.put(Message("a", b"new", qos=1, retain=True))
+    drain(outbox)
+    outbox.give_back(old)
+    assert drain(outbox) == [("a", b"new")]
+
+
+def test_a_given_back_message_that_is_not_retained_is_sent_once_more() -> None:
+    outbox = Outbox()
+    outbox.put(Message("a", b"1", qos=1))
+    message = outbox.next(0.0)
+    assert message is not None
+    outbox.give_back(message)
+    assert drain(outbox) == [("a", b"1")]
+    assert drain(outbox) == []
+
+
+def test_events_keep_their_order_and_go_before_states() -> None:
+    outbox = Outbox()
+    outbox.put(Message("state", b"s"))
+    outbox.put(Message("result", b"1", event=True))
+    outbox.put(Message("result", b"2", event=True))
+    assert drain(outbox) == [("result", b"1"), ("result", b"2"), ("state", b"s")]
+
+
+def test_events_past_the_bound_drop_the_oldest_and_are_counted() -> None:
+    outbox = Outbox()
+    for number in range(EVENTS + 5):
+        outbox.put(Message("result", str(number).encode(), event=True))
+    assert outbox.dropped == 5
+    assert drain(outbox)[0] == ("result", b"5")
+
+
+def test_topics_past_the_bound_are_refused_and_counted() -> None:
+    outbox = Outbox()
+    for number in range(TOPICS + 3):
+        outbox.put(Message(f"t/{number}", b""))
+    assert outbox.dropped == 3
+    assert len(outbox) == TOPICS
