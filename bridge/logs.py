@@ -12,6 +12,7 @@ import select
 import socket
 import stat
 import sys
+import threading
 import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -114,6 +115,14 @@ def set_up(config: Logging, secrets: list[str]) -> None:
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(config.level.upper())
+    threading.excepthook = _thread_died
+
+
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    """Log the error that ended a thread, instead of printing it past the mask."""
+    name = args.thread.name if args.thread is not None else "a thread"
+    error = (args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+    logging.getLogger(__name__).error("%s: ended by an error", name, exc_info=error)
 
 
 def dropped() -> int:

@@ -135,19 +135,11 @@ def _spawn(worker: Worker) -> threading.Thread:
     previous = threading.stack_size(STACK_SIZE)
     try:
         # daemon: a thread that hangs in a driver must not keep the program from ending
-        thread = threading.Thread(target=_body, args=(worker,), name=worker.name, daemon=True)
+        thread = threading.Thread(target=worker.run, name=worker.name, daemon=True)
         thread.start()
     finally:
         threading.stack_size(previous)
     return thread
-
-
-def _body(worker: Worker) -> None:
-    try:
-        worker.run()
-    except BaseException:
-        log.exception("%s: its thread ends with an error", worker.name)
-        raise
 
 
 def _stack_of(thread: threading.Thread) -> str:

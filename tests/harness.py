@@ -75,7 +75,8 @@ class Mosquitto:
     def log(self) -> str:
         return (self._folder / "mosquitto.log").read_text(errors="replace")
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
+        """Send a signal: STOP and CONT make a half-open link, KILL a death."""
         if self._process is not None:
             self._process.send_signal(number)
 
@@ -311,7 +312,7 @@ class Bridge:
     def log(self) -> str:
         return (self.folder / "bridge.log").read_text(errors="replace")
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
 

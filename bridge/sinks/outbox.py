@@ -1,4 +1,4 @@
-"""What is to be sent to the broker: newest-wins for topics, in order for events, bounded either way.   (pure)
+"""What is to be sent to the broker: newest-wins for topics, in order for events, all bounded (pure).
 
 The MQTT library's own queues keep the oldest message and grow without bound for QoS 0, so it is never
 handed more than the socket takes; everything else waits here.

@@ -1,0 +1,193 @@
+"""`solarbridge demo`: simulated devices, a broker, the bridge as a process of its own, and what it says.
+
+Everything between the devices' cables and the topics is real: bytes on ptys and sockets, the polling
+threads, the broker, an ordinary configuration file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from bridge.errors import BridgeError
+from bridge.simulators import demo_devices
+from bridge.tools.brokers import DemoBroker, free_port
+
+PORT = 18830
+"""Where the demo's broker listens, if that port is free."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What arrived on one topic."""
+
+    payload: bytes
+    at: float
+    count: int = 0
+
+
+class Viewer:
+    """A subscriber to everything."""
+
+    def __init__(self, port: int) -> None:
+        self.topics: dict[str, Seen] = {}
+        self._lock = threading.Lock()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, "solarbridge-demo-view")
+        self._client.on_connect = lambda client, *_: client.subscribe("#")
+        self._client.on_message = self._note
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def _note(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        with self._lock:
+            seen = self.topics.setdefault(message.topic, Seen(b"", 0.0))
+            seen.payload, seen.at = message.payload, time.monotonic()
+            seen.count += 1
+
+    def snapshot(self) -> dict[str, Seen]:
+        with self._lock:
+            return {topic: Seen(s.payload, s.at, s.count) for topic, s in sorted(self.topics.items())}
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def run(seconds: float | None) -> int:
+    """Run the demo until Ctrl-C, or so many seconds; 0 when every device published, else 1."""
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    try:
+        with _stage() as (viewer, bridge, devices, port, broker):
+            _introduce(port, broker, devices)
+            _watch(viewer, bridge, interrupted, seconds, port)
+            seen = viewer.snapshot()
+    except BridgeError as err:
+        print(f"demo: {err}", file=sys.stderr)
+        return 1
+    return _summary(seen, devices, time_given=seconds is not None)
+
+
+@contextlib.contextmanager
+def _stage() -> Iterator[tuple[Viewer, subprocess.Popen[bytes], list[str], int, str]]:
+    """Set up devices, broker, bridge and viewer; take all of it down again."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="solarbridge-demo-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        port = free_port(PORT)
+        broker = DemoBroker(folder, port)
+        stack.callback(broker.stop)
+        broker.wait(20)
+        entries = []
+        for device in demo_devices(folder):
+            stack.enter_context(device.simulator)
+            entries.append(device.entry())
+        config = folder / "config.yaml"
+        config.write_text(_configuration(port, entries))
+        viewer = Viewer(port)
+        stack.callback(viewer.close)
+        log = stack.enter_context((folder / "bridge.log").open("wb"))
+        command = [sys.executable, "-m", "bridge", "run", "--config", str(config)]
+        # a session of its own: Ctrl-C reaches the demo alone, which ends everything in order
+        bridge = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )  # fmt: skip
+        stack.callback(_end, bridge)
+        print("The bridge's configuration:\n" + textwrap.indent(config.read_text(), "    "))
+        yield viewer, bridge, [entry["name"] for entry in entries], port, broker.name
+        if bridge.poll() is not None:
+            raise BridgeError(f"the bridge ended early:\n{(folder / 'bridge.log').read_text(errors='replace')}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _configuration(port: int, entries: list[dict[str, Any]]) -> str:
+    """Return the bridge's config file for the demo, as a person would write it."""
+    lines = ["mqtt:", "  host: 127.0.0.1", f"  port: {port}", "devices:"]
+    for entry in entries:
+        for index, (key, value) in enumerate(entry.items()):
+            lines.append(f"  {'- ' if index == 0 else '  '}{key}: {json.dumps(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _introduce(port: int, broker: str, devices: list[str]) -> None:
+    print(f"Broker: {broker} on 127.0.0.1:{port}. Devices: {', '.join(devices)}.")
+    print(f"Look on in another window:  mosquitto_sub -h 127.0.0.1 -p {port} -v -t '#'")
+    print("Ctrl-C ends everything.\n", flush=True)
+
+
+def _watch(
+    viewer: Viewer, bridge: subprocess.Popen[bytes], interrupted: threading.Event, seconds: float | None, port: int
+) -> None:
+    """Show what arrives: redrawn every second on a terminal, a line each 5 s elsewhere."""
+    end = time.monotonic() + seconds if seconds is not None else float("inf")
+    on_terminal = sys.stdout.isatty()
+    pause = 1.0 if on_terminal else 5.0
+    while bridge.poll() is None and not interrupted.wait(min(pause, max(0.0, end - time.monotonic()))):
+        seen = viewer.snapshot()
+        if on_terminal:
+            _draw(seen, port)
+        else:
+            print(f"{sum(s.count for s in seen.values())} messages on {len(seen)} topics", flush=True)
+        if time.monotonic() >= end:
+            return
+
+
+def _draw(seen: dict[str, Seen], port: int) -> None:
+    width, height = shutil.get_terminal_size((100, 30))
+    now = time.monotonic()
+    lines = [f"mosquitto_sub -h 127.0.0.1 -p {port} -v -t '#'        Ctrl-C ends", ""]
+    wide = max((len(topic) for topic in seen), default=10)
+    for topic, s in seen.items():
+        head = f"{topic:<{wide}} {s.count:>5} x {now - s.at:>4.0f} s ago  "
+        lines.append(head + brief(s.payload, max(10, width - len(head) - 1)))
+    if len(lines) > height - 1:
+        lines = [*lines[: height - 2], f"... and {len(lines) - height + 2} more topics"]
+    os.write(1, ("\x1b[H\x1b[2J" + "\n".join(lines) + "\n").encode())
+
+
+def brief(payload: bytes, width: int) -> str:
+    """Return what a payload says, in one line of at most `width` characters: known values first."""
+    text = payload.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError):
+        values = json.loads(text)
+        if isinstance(values, dict):
+            known = {k: v for k, v in values.items() if v is not None and not k.endswith("_code")}
+            text = "  ".join(f"{key}={value}" for key, value in known.items())
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _summary(seen: dict[str, Seen], devices: list[str], *, time_given: bool) -> int:
+    """Print messages per topic; 1 when a device published nothing."""
+    print("\nMessages per topic:")
+    for topic, s in seen.items():
+        print(f"{s.count:7}  {topic}")
+    silent = [name for name in devices if f"solarbridge/{name}/state" not in seen]
+    if silent:
+        print(f"Published nothing: {', '.join(silent)}", file=sys.stderr)
+    return 1 if silent and time_given else 0

@@ -1,0 +1,166 @@
+"""One device's thread, from outside: it polls, obeys, survives what fails, and ends when told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.devices import Context
+from bridge.fields import Reading, Unit
+from bridge.inbox import CAPACITY, Inbox, Refresh
+from bridge.publisher import Publisher
+from bridge.transports.base import Stop
+from tests.fake_slice import FakeDevice, Options
+from tests.harness import await_true
+
+
+class ListSink:
+    """Keeps what a device tells."""
+
+    def __init__(self) -> None:
+        self.readings: list[Reading] = []
+        self.presences: list[tuple[str, bool]] = []
+
+    def take(self, device: str, reading: Reading) -> None:
+        self.readings.append(reading)
+
+    def presence(self, device: str, unit: Unit, online: bool) -> None:
+        self.presences.append((unit.path, online))
+
+
+class Bench:
+    """A publisher with a fake device in a thread."""
+
+    def __init__(self, control: Path, **options: float) -> None:
+        self.control = control
+        self.stop = Stop()
+        self.sink = ListSink()
+        self.say("ok")
+        chosen = Options(name="dev", type="fake", control=str(control), **options)  # type: ignore[arg-type]
+        self.publisher = Publisher("dev", lambda context: self._build(chosen, context), [self.sink], self.stop)
+        self.built = 0
+        self.thread = threading.Thread(target=self.publisher.run)
+
+    def _build(self, options: Options, context: Context) -> FakeDevice:
+        self.built += 1
+        return FakeDevice(options, context)
+
+    def say(self, word: str) -> None:
+        self.control.write_text(word)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(**options: float) -> Bench:
+        one = Bench(tmp_path / "control", **options)
+        one.thread.start()
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.say("ok")
+        one.stop.set()
+        one.thread.join(5)
+        assert not one.thread.is_alive()
+
+
+def test_a_device_is_read_and_online(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=0.01)
+    await_true(lambda: len(one.sink.readings) > 5, 5, "readings")
+    assert one.sink.presences == [("", True)]
+    assert [r.values["count"] for r in one.sink.readings[:3]] == [1, 2, 3]
+
+
+def test_stop_ends_the_thread_and_takes_the_device_offline(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=60)
+    await_true(lambda: one.sink.readings, 5, "a reading")
+    one.stop.set()
+    one.thread.join(1)
+    assert not one.thread.is_alive()
+    assert one.sink.presences == [("", True), ("", False)]
+
+
+def test_a_refresh_polls_at_once(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=60)
+    await_true(lambda: len(one.sink.readings) == 1, 5, "the first reading")
+    one.publisher.inbox.put(Refresh())
+    await_true(lambda: len(one.sink.readings) == 2, 5, "the refreshed reading")
+    assert one.sink.readings[1].values["count"] == 1002
+
+
+def test_a_broken_link_is_offline_at_once_and_opened_again(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=0.02)
+    await_true(lambda: one.sink.readings, 5, "a reading")
+    one.say("link")
+    await_true(lambda: one.sink.presences[-1] == ("", False), 2, "offline")
+    one.say("ok")
+    await_true(lambda: one.sink.presences[-1] == ("", True), 6, "online again")
+    assert one.built >= 2
+    assert one.publisher.tally.failures["link"] >= 1
+
+
+def test_a_silent_device_goes_offline_by_age_and_is_reopened(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=0.05, max_age=0.3)
+    await_true(lambda: one.sink.readings, 5, "a reading")
+    one.say("silent")
+    await_true(lambda: one.sink.presences[-1] == ("", False), 3, "offline")
+    await_true(lambda: one.built >= 2, 3, "reopened")
+    one.say("ok")
+    await_true(lambda: one.sink.presences[-1] == ("", True), 6, "online again")
+
+
+def test_a_bug_in_a_slice_is_logged_counted_and_survived(
+    bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = bench(interval=0.02)
+    await_true(lambda: one.sink.readings, 5, "a reading")
+    one.say("raise")
+    await_true(lambda: one.publisher.crashes, 3, "the crash counted")
+    assert one.sink.presences[-1] == ("", False)
+    one.say("ok")
+    await_true(lambda: one.sink.presences[-1] == ("", True), 6, "online again")
+    assert "a bug in this slice" in caplog.text
+
+
+def test_a_reading_that_grew_old_on_the_way_is_not_published(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=0.05, max_age=0.1)
+    await_true(lambda: one.sink.readings, 5, "a reading")
+    stale = one.sink.readings[0]
+    before = len(one.sink.readings)
+    await_true(lambda: len(one.sink.readings) > before + 3, 5, "more readings")
+    one.publisher._deliver(stale)
+    assert one.sink.readings.count(stale) == 1
+    assert one.publisher.tally.failures["late"] == 1
+
+
+def test_an_inbox_is_bounded_and_counts_what_it_refuses() -> None:
+    inbox = Inbox()
+    taken = [inbox.put(Refresh()) for _ in range(CAPACITY + 10)]
+    assert taken.count(True) == CAPACITY
+    assert inbox.refused == 10
+    assert sum(1 for _ in iter(inbox.take, None)) == CAPACITY
+    inbox.close()
+
+
+def test_a_flood_of_commands_does_not_stop_the_readings(bench: Callable[..., Bench]) -> None:
+    one = bench(interval=0.02)
+    ended = threading.Event()
+
+    def flood() -> None:
+        while not ended.is_set():
+            one.publisher.inbox.put(Refresh())
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    before = len(one.sink.readings)
+    try:
+        await_true(lambda: len(one.sink.readings) > before + 20, 10, "readings under a flood")
+    finally:
+        ended.set()
+        thread.join()
