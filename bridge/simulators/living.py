@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -84,8 +85,12 @@ class House:
         return (word ^ word >> 15) / 0xFFFFFFFF
 
 
-LFP_CURVE = ((0.0, 44.0), (5.0, 47.0), (10.0, 49.0), (20.0, 50.6), (50.0, 52.0), (80.0, 53.0), (95.0, 53.8), (100.0, 54.6))
+# fmt: off
+LFP_CURVE = (
+    (0.0, 44.0), (5.0, 47.0), (10.0, 49.0), (20.0, 50.6), (50.0, 52.0), (80.0, 53.0), (95.0, 53.8), (100.0, 54.6),
+)
 """State of charge in % -> volts at rest of sixteen lithium iron phosphate cells."""
+# fmt: on
 
 
 @dataclass(slots=True)
@@ -98,7 +103,7 @@ class Battery:
 
     def rest_voltage(self) -> float:
         """Return its voltage without current, in V."""
-        for (low, below), (high, above) in zip(LFP_CURVE, LFP_CURVE[1:], strict=False):
+        for (low, below), (high, above) in itertools.pairwise(LFP_CURVE):
             if self.soc <= high:
                 return (below + (above - below) * (self.soc - low) / (high - low)) * self.nominal / 48.0
         return LFP_CURVE[-1][1] * self.nominal / 48.0

@@ -324,12 +324,12 @@ class Line:
 
     def plug(self, link: str | Path | None = None) -> None:
         """Make the port appear, with nothing left over from before."""
-        self._forget_all()
+        self.forget()
         self.end.plug(link)
 
     def unplug(self) -> None:
         """Make the port vanish; replies under way are lost."""
-        self._forget_all()
+        self.forget()
         self.end.unplug()
 
     def _byte_time(self) -> float:
@@ -402,10 +402,11 @@ class Line:
         self._out.append(_HandOver(now + CHATTER * step, self.faults.noise(CHATTER)))
         self._busy_until = self._out[-1].at
 
-    def _forget_all(self) -> None:
+    def forget(self) -> None:
+        """Drop all that is under way in either direction."""
         for piece in self._out:
             for record in piece.records:
-                self._log(record, False, (*record.faults, "unplugged"))
+                self._log(record, False, (*record.faults, "lost"))
         self._out.clear()
         self._passed.clear()
         self._held.clear()
