@@ -14,8 +14,11 @@ DEFAULT_CONFIG = "/etc/solarbridge/config.yaml"
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0 done, 1 failed, 2 the arguments or the configuration are wrong."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv[:1] == ["simulate"]:
+            return _simulate(argv[1:])
+        arguments = _parser().parse_args(argv)
         status: int = arguments.command(arguments)
     except ConfigError as err:
         for problem in err.problems:
@@ -44,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="simulated devices, a broker and the bridge, here and now")
     demo.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
     demo.set_defaults(command=_demo)
+
+    # for the list only: its options are those of the simulators, which are loaded when asked for
+    commands.add_parser("simulate", help="a simulated device on a pseudo-terminal; --help says which")
     return parser
 
 
@@ -75,3 +81,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     from bridge.tools.demo import run
 
     return run(arguments.seconds)
+
+
+def _simulate(argv: list[str]) -> int:
+    from bridge.tools.simulate import run
+
+    return run(argv)

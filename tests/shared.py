@@ -22,7 +22,7 @@ def shared_file(relative: str) -> Path:
     """Return the path of a shared file; skips the test, saying so, where it is absent."""
     path = SHARED / relative
     if not path.exists():
-        pytest.skip(f"captured frames are not here: {path} (set SOLARBRIDGE_SHARED to the folder that holds {relative})")
+        pytest.skip(f"captured frames are not here: {path} (set SOLARBRIDGE_SHARED to the folder of {relative})")
     return path
 
 

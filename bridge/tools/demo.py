@@ -26,11 +26,30 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bridge.errors import BridgeError
-from bridge.simulators import demo_devices
+from bridge.simulators.axpert import AxpertSimulator
+from bridge.simulators.simulator import Simulator
 from bridge.tools.brokers import DemoBroker, free_port
 
 PORT = 18830
 """Where the demo's broker listens, if that port is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoDevice:
+    """A simulated device and its entry in the bridge's configuration, but for the port."""
+
+    simulator: Simulator
+    entry: dict[str, Any]
+
+
+def demo_devices(folder: Path) -> list[DemoDevice]:
+    """Return what lives in the demo's house; ports are links in `folder`."""
+    roof = AxpertSimulator("roof", model="max", link=folder / "roof")
+    barn = AxpertSimulator("barn", model="pi30", units=3, transport="hid", link=folder / "barn", seed=2)
+    return [
+        DemoDevice(roof, {"name": "roof", "type": "axpert"}),
+        DemoDevice(barn, {"name": "barn", "type": "axpert", "topics": {"parallel": "power/barn"}}),
+    ]
 
 
 @dataclass(slots=True)
@@ -49,7 +68,7 @@ class Viewer:
         self.topics: dict[str, Seen] = {}
         self._lock = threading.Lock()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "solarbridge-demo-view")
-        self._client.on_connect = lambda client, *_: client.subscribe("#")
+        self._client.on_connect = lambda client, *_: client.subscribe("#")  # a subscription lasts one connection
         self._client.on_message = self._note
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
@@ -57,7 +76,7 @@ class Viewer:
     def _note(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         with self._lock:
             seen = self.topics.setdefault(message.topic, Seen(b"", 0.0))
-            seen.payload, seen.at = message.payload, time.monotonic()
+            seen.payload, seen.at = bytes(message.payload), time.monotonic()
             seen.count += 1
 
     def snapshot(self) -> dict[str, Seen]:
@@ -98,7 +117,7 @@ def _stage() -> Iterator[tuple[Viewer, subprocess.Popen[bytes], list[str], int, 
         entries = []
         for device in demo_devices(folder):
             stack.enter_context(device.simulator)
-            entries.append(device.entry())
+            entries.append({**device.entry, "port": device.simulator.port})
         config = folder / "config.yaml"
         config.write_text(_configuration(port, entries))
         viewer = Viewer(port)
