@@ -272,17 +272,23 @@ def _finish_mqtt(
     if mqtt.tls is not None and _value_of(node, "port") is None:
         mqtt = replace(mqtt, port=8883)
     try:
-        password = _password(mqtt, environ, warnings)
+        return replace(mqtt, password=_password(reader, mqtt, environ, warnings))
     except _Unreadable as err:
-        reader.report(_value_of(node, "password_file"), "mqtt.password_file", str(err))
-        return mqtt
-    return replace(mqtt, password=password)
+        named = _value_of(node, "password_file") if mqtt.password_file else None
+        reader.report(named, "mqtt.password_file" if named else "mqtt.password", str(err))
+    except Refused:
+        pass
+    return mqtt
 
 
-def _password(mqtt: Mqtt, environ: Mapping[str, str], warnings: list[str]) -> Secret | None:
-    """Return the broker's password: the environment's, else the file's, else systemd's. Raises _Unreadable."""
-    if environ.get(PASSWORD_VARIABLE):
-        return Secret(environ[PASSWORD_VARIABLE])
+def _password(reader: Reader, mqtt: Mqtt, environ: Mapping[str, str], warnings: list[str]) -> Secret | None:
+    """Return the broker's password: the environment's, else the file's, else systemd's.
+
+    Raises Refused for a bad variable, _Unreadable for a bad file.
+    """
+    if text := environ.get(PASSWORD_VARIABLE):
+        found: Secret = reader.read(Secret, Variable(PASSWORD_VARIABLE, text, '"'), "mqtt.password")
+        return found
     if mqtt.password is not None:
         return mqtt.password
     if mqtt.password_file is not None:
@@ -319,10 +325,11 @@ def _read_file(path: str, limit: int) -> tuple[bytes, bool]:
         raise _Unreadable(f"no right to read {path}") from None
     except (OSError, ValueError) as err:
         raise _Unreadable(f"cannot read {path}: {getattr(err, 'strerror', None) or err}") from None
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise _Unreadable(f"{path} is not a file" + (" but a folder" if stat.S_ISDIR(mode) else ""))
     with open(fd, "rb") as file:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
-            raise _Unreadable(f"{path} is not a file" + (" but a folder" if stat.S_ISDIR(mode) else ""))
         data = file.read(limit + 1)
     if len(data) > limit:
         raise _Unreadable(f"{path} is larger than {limit} bytes")

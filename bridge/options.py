@@ -191,7 +191,9 @@ class Reader:
 
     def _syntax(self, err: yaml.MarkedYAMLError, lines: list[str]) -> Refused:
         """Report where the parser gave up. Quotes no more than a character: it may stand in a password."""
-        mark = err.problem_mark or err.context_mark
+        # an open quote or bracket is noticed much later, often at the end of the file: point at where it opens
+        opened = err.context and ("quoted scalar" in err.context or "flow" in err.context)
+        mark = err.context_mark if opened else err.problem_mark or err.context_mark
         line = min(mark.line + 1, max(1, len(lines))) if mark else 1
         here = lines[line - 1] if lines else ""
         if "\t" in _indent(here) or "'\\t'" in str(err.problem):
@@ -199,7 +201,8 @@ class Reader:
             for number in tabs or [line]:
                 self.report(number, "", "a tab; indent with spaces only")
             return Refused()
-        problem = re.sub(r"'[^']{3,}'|\"[^\"]{3,}\"", "...", f"{err.problem}")
+        words = f"{err.context}, {err.problem}" if opened else f"{err.problem}"
+        problem = re.sub(r"'[^']{3,}'|\"[^\"]{3,}\"", "...", words)
         if isinstance(err, yaml.composer.ComposerError) and "single document" in str(err.context):
             problem = "a second document begins (---); only one is allowed"
         advice = "; a text with ': ', ' #', or a first character out of *&!%@`[]{}|>?-'\"# has to be quoted"
