@@ -258,15 +258,14 @@ class Broker:
         session.online = True
         for topic in session.refused_subscriptions(self._subscriptions):
             log.error("the broker does not let us subscribe to %s; commands from there will not arrive", topic)
+        self._on_online()  # what it publishes goes first
         with self._lock:
             self._client, self._session = client, session
             self._outbox.retained_again()
             self.connected, self.ending = True, None
             self.connects += 1
-        log.info("connected to %s:%d, MQTT %s", self._config.host, self._config.port, self.protocol_name())
-        self._on_online()
-        with self._lock:
             self._flush()
+        log.info("connected to %s:%d, MQTT %s", self._config.host, self._config.port, self.protocol_name())
 
     def _hand_out(self, session: _Session) -> None:
         """Pass received messages on, outside the library and outside the lock."""
