@@ -41,6 +41,7 @@ class MqttSink:
             f"{self._base}/+/+/availability",
         ]
         self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message)
+        self.broker.publish(self._status(b"online"))  # waits, as all does, but first of all
         for device in inboxes:
             self._publish_availability(f"{self._base}/{device}/availability", online=False)
 
