@@ -110,6 +110,7 @@ class AxpertSimulator(LineSimulator):
             Battery(9600.0 * units, 60.0, self.model.battery),
             0.75 * self.model.active_power,
         )
+        self.plant.advance()  # life begins now, not at the first question
         self.cable = cable
 
     def power_cycle(self) -> None:
@@ -222,13 +223,14 @@ class AxpertSimulator(LineSimulator):
         data = body + crc_bytes(body, faults.bump_zero) + b"\r"
         if faults.wrong_crc:
             data = body + bytes([data[-3] ^ 0x55, data[-2]]) + b"\r"
-        if faults.nak_bare and body == b"(NAK":
+        if bare := faults.nak_bare and body == b"(NAK":
             data = body + b"\r"
         if faults.line_feed_end:
             data = data[:-1] + b"\n"
         if faults.line_feed:
             data += b"\n"
-        return Reply(data, name, values, unit or self.plant.units[self.cable].serial)
+        wrong = tuple(fault for fault, on in (("wrong_crc", faults.wrong_crc), ("nak_bare", bare)) if on)
+        return Reply(data, name, values, unit or self.plant.units[self.cable].serial, wrong)
 
 
 def _zero_in_crc(body: bytes) -> bool:

@@ -61,18 +61,22 @@ class Simulator(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close all that `_open` opened; the thread has ended."""
+        """Close all that `_open` opened, also where it got only halfway; the thread has ended."""
 
     @abstractmethod
     def _step(self, wake: int, until: float) -> None:
         """Wait for something to do until that time, or until the descriptor `wake` is readable; do it."""
 
     def start(self) -> Self:
-        """Open the port and begin to answer."""
+        """Open the port and begin to answer. Raises OSError when the port cannot be made."""
         if self._thread is not None:
             raise RuntimeError(f"{self.name} runs already")
         self._stopping = False
-        self._open()
+        try:
+            self._open()
+        except OSError:
+            self._close()
+            raise
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=f"simulated {self.name}", daemon=True)
         self._thread.start()
@@ -131,12 +135,16 @@ class Simulator(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a unit answers, and what the truth log shall say about it."""
+    """What a unit answers, and what the truth log shall say about it.
+
+    `faults` names what the unit itself did wrong to its frame; such a frame is not whole.
+    """
 
     data: bytes
     frame: str
     values: Mapping[str, Scalar] = field(default_factory=dict)
     unit: str = ""
+    faults: tuple[str, ...] = ()
 
 
 class LineSimulator(Simulator):
@@ -188,7 +196,8 @@ class LineSimulator(Simulator):
     def _serve(self, request: Request) -> None:
         reply = self._answer(request.data)
         if reply is not None:
-            record = Record(0.0, self.name, reply.unit, reply.frame, self.sequence, dict(reply.values))
+            values, damaged = dict(reply.values), reply.faults
+            record = Record(0.0, self.name, reply.unit, reply.frame, self.sequence, values, not damaged, damaged)
             self.line.send(reply.data, request, record)
 
 

@@ -304,7 +304,7 @@ class Line:
     def send(self, reply: bytes, request: Request, record: Record | None = None) -> None:
         """Send a reply to `request` when its time has come; `record` enters the truth log with the last byte.
 
-        `record.at`, `.whole` and `.faults` are filled in here. For what a unit says unasked, the request is
+        `record.at` is filled in here, `.whole` and `.faults` are brought up to date. For what a unit says unasked, the request is
         Request(b"", time.monotonic()).
         """
         plan = self.faults.plan(request.data, reply)
@@ -312,7 +312,8 @@ class Line:
             self._log(record, False, plan.struck or ("unplugged",))
             return
         if record is not None:
-            record = replace(record, whole=reply in plan.data, faults=plan.struck)
+            whole = record.whole and reply in plan.data
+            record = replace(record, whole=whole, faults=(*record.faults, *plan.struck))
         self._held.append((plan.data, record))
         if len(self._held) < plan.hold:
             return
@@ -351,7 +352,8 @@ class Line:
             piece = data[first:stop]
             if self.reports:
                 piece = piece.ljust(REPORT, b"\0")
-            self._out.append(_HandOver(ends[stop - 1], piece, plan.delay > 0, records if stop == len(data) else ()))
+            carried = records if stop == len(data) else ()
+            self._out.append(_HandOver(ends[stop - 1], piece, plan.delay > 0, carried))
             first = stop
         if not data:
             for record in records:
