@@ -215,8 +215,9 @@ class Request:
 
 @dataclass(slots=True)
 class _HandOver:
-    """Bytes that go to the host at one moment. The last one of a reply carries its records."""
+    """Bytes that pass the wire from `begins` on and go to the host `at` their end; the last ones hold the records."""
 
+    begins: float
     at: float
     data: bytes
     late: bool = False
@@ -304,8 +305,8 @@ class Line:
     def send(self, reply: bytes, request: Request, record: Record | None = None) -> None:
         """Send a reply to `request` when its time has come; `record` enters the truth log with the last byte.
 
-        `record.at` is filled in here, `.whole` and `.faults` are brought up to date. For what a unit says unasked, the request is
-        Request(b"", time.monotonic()).
+        `record.at` is filled in here, `.whole` and `.faults` are brought up to date. For what a unit says
+        unasked, the request is Request(b"", time.monotonic()).
         """
         plan = self.faults.plan(request.data, reply)
         if plan.data is None or not self.end.filenos():
@@ -353,7 +354,8 @@ class Line:
             if self.reports:
                 piece = piece.ljust(REPORT, b"\0")
             carried = records if stop == len(data) else ()
-            self._out.append(_HandOver(ends[stop - 1], piece, plan.delay > 0, carried))
+            begins = ends[first] - self._byte_time()
+            self._out.append(_HandOver(begins, ends[stop - 1], piece, plan.delay > 0, carried))
             first = stop
         if not data:
             for record in records:
@@ -385,23 +387,21 @@ class Line:
                     self._log(record, record.whole, record.faults)
 
     def _drop(self, at: float) -> None:
-        """Take back what would pass after the group that is under way at `at`; late replies stay."""
-        keep = True
+        """Take back what has not begun to pass at `at`; late replies stay."""
         left: deque[_HandOver] = deque()
         for piece in self._out:
-            if keep or piece.late:
+            if piece.begins < at or piece.late:
                 left.append(piece)
-            else:
-                for record in piece.records:
-                    self._log(record, False, (*record.faults, "dropped"))
-            keep = keep and piece.at < at
+                continue
+            for record in piece.records:
+                self._log(record, False, (*record.faults, "dropped"))
         self._out = left
         self._busy_until = left[-1].at if left else 0.0
 
     def _chatter(self) -> None:
         now = time.monotonic()
         step = self._byte_time() or BITS_PER_BYTE / 9600
-        self._out.append(_HandOver(now + CHATTER * step, self.faults.noise(CHATTER)))
+        self._out.append(_HandOver(now, now + CHATTER * step, self.faults.noise(CHATTER)))
         self._busy_until = self._out[-1].at
 
     def forget(self) -> None:

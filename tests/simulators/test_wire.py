@@ -124,6 +124,14 @@ def test_a_new_request_drops_the_reply_under_way_at_a_report(plugged: Any) -> No
     assert second.whole
 
 
+def test_a_new_request_drops_a_reply_that_has_not_begun(plugged: Any) -> None:
+    unit, host = plugged(baud=9600, turnaround=0.1, half_duplex=False)
+    host.write(b"one\r")
+    host.write(b"two\r")
+    assert host.read_until() == b"<two>\r"
+    assert [record.whole for record in unit.truth.records()] == [False, True]
+
+
 def test_reports_have_eight_bytes_and_the_last_is_filled_with_zeros(plugged: Any) -> None:
     _, host = plugged(hidraw=True, baud=2400, reports=True)
     asked = time.monotonic()
