@@ -428,8 +428,9 @@ def test_line_ends_of_windows_are_no_problem(tmp_path: Path) -> None:
 
 PIECES = st.sampled_from(
     [HEAD, DEVICE, TWO, "    ", "  ", "\n", "- ", ": ", "[", "]", "{", "}", "&a ", "*a ", "!x ", "!!str ", "'", '"',
-     "|\n", "---\n", "...\n", "%YAML 1.1\n", "# ", "\t", "\r", "\u2028", "\x85", "\ufeff", "mqtt", "port", "topics", "groups",
-     "null", "~", "yes", "0x1", "1e5", ".inf", "12:30", "2024-01-01", "<<", "=", "? ", "\\ud800", "\\UFFFFFFFF", "\x00"]
+     "|\n", "---\n", "...\n", "%YAML 1.1\n", "# ", "\t", "\r", "\u2028", "\x85", "\ufeff", "mqtt", "port", "topics",
+     "groups", "null", "~", "yes", "0x1", "1e5", ".inf", "12:30", "2024-01-01", "<<", "=", "? ",
+     "\\ud800", "\\UFFFFFFFF", "\x00"]
 )  # fmt: skip
 
 

@@ -15,6 +15,33 @@ from bridge.errors import LinkError, Stopped
 
 READ_SIZE = 4096
 
+_OPEN_FAILURES = {
+    errno.ENOENT: "not there",
+    errno.ENOTDIR: "not there",
+    errno.ENXIO: "not there",
+    errno.ENODEV: "not there",
+    errno.EBUSY: "in use by another program",
+    errno.EAGAIN: "in use by another program",
+    errno.ENOTTY: "not a serial port",
+}
+
+
+def open_failure(name: str, err: BaseException, rights: str) -> LinkError:
+    """Return the exact reason why a port cannot be opened; `rights` says how a person gets the right to.
+
+    `err` may be an OSError or one of the errors that only carry a number: termios.error, and pyserial's
+    own, whose cause does.
+    """
+    code = _code_of(err) or _code_of(err.__context__)
+    if code in (errno.EACCES, errno.EPERM):
+        return LinkError(f"{name}: no right to open it; {rights}")
+    return LinkError(f"{name}: {_OPEN_FAILURES.get(code) or os.strerror(code) if code else err}")
+
+
+def _code_of(err: BaseException | None) -> int | None:
+    code = getattr(err, "errno", None) or (err.args[0] if err is not None and err.args else None)
+    return code if isinstance(code, int) else None
+
 
 class Stop:
     """The program's one stop signal: set once, seen by every waiting thread."""
