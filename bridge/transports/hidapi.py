@@ -20,13 +20,13 @@ SLICE = 0.2
 """Seconds of one wait inside hidapi, which cannot be woken: a stop is seen after at most that."""
 
 
-def open_hid(serial: str | None, stop: Stop) -> Link:
+def open_hid(serial: str | None, stop: Stop, sysfs: str = "/sys") -> Link:
     """Open the only interface present, or the one with that serial number, wherever it is plugged in now.
 
     Raises LinkError when it is not there, when there are several to choose from, or as opening does.
     """
     name = f"hid:{serial}" if serial else "hid"
-    found = nodes_found()
+    found = nodes_found(sysfs)
     library = None
     if not found:
         library = _module("hid")
@@ -38,10 +38,10 @@ def open_hid(serial: str | None, stop: Stop) -> Link:
     return HidapiLink(_open_path(library, node.path, shown), shown, stop)
 
 
-def nodes_found() -> list[Node]:
+def nodes_found(sysfs: str = "/sys") -> list[Node]:
     """Return all hidraw nodes: as hidapi lists them, or without hidapi as the kernel does."""
     library = _module("hidraw")
-    return nodes() if library is None else _enumerate(library)
+    return nodes(sysfs) if library is None else _enumerate(library)
 
 
 def choose(found: list[Node], serial: str | None) -> Node:
