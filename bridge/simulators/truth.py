@@ -23,7 +23,7 @@ Scalar: TypeAlias = float | int | str | bool | None
 class Record:
     """One frame that a device sent, or would have sent.
 
-    `at` is time.monotonic() when its last byte was handed over (or when it was lost). `values` are as they
+    `at` is time.monotonic() just before its last byte was handed over (or when it was lost). `values` are as they
     stand in the frame: rounded to its digits, keyed by the protocol's own field names. `whole` tells that
     the frame went out undamaged; `faults` names what was done to it otherwise (also "dropped": a new
     command cut it off, "unplugged": nobody there, "lost": unplugged or switched off on its way).

@@ -34,6 +34,8 @@ from bridge.simulators.truth import Record, TruthLog
 
 TICK = 0.001
 """Seconds between two hand-overs: what a USB adapter with its latency timer at 1 ms does."""
+LEAD = 0.0005
+"""How long before a hand-over the thread gets up, in seconds."""
 REPORT = 8
 """Bytes in a HID report."""
 BITS_PER_BYTE = 10  # 8N1
@@ -273,8 +275,12 @@ class Line:
         if self.faults.chatter and not self._out and self.end.filenos():
             self._chatter()
         due = min(until, self._out[0].at if self._out else math.inf)
+        wait = due - time.monotonic()
+        if wait > 2 * LEAD:
+            # get up early and doze once more: a machine that slept for long wakes late
+            wait -= LEAD
         # select and not poll: poll counts whole milliseconds
-        ready, _, _ = select.select([wake, *self.end.filenos()], [], [], max(0.0, due - time.monotonic()))
+        ready, _, _ = select.select([wake, *self.end.filenos()], [], [], max(0.0, wait))
         self._hand_over()
         return any(fd != wake for fd in ready) and self._receive()
 
@@ -380,11 +386,12 @@ class Line:
     def _hand_over(self) -> None:
         while self._out and self._out[0].at <= time.monotonic():
             piece = self._out.popleft()
+            # first the log: nobody shall ever hold a frame that is not in it
+            for record in piece.records:
+                self._log(record, record.whole, record.faults)
             self.end.hand_over(piece.data)
             if piece.records:
                 self.lateness.append(time.monotonic() - piece.at)
-                for record in piece.records:
-                    self._log(record, record.whole, record.faults)
 
     def _drop(self, at: float) -> None:
         """Take back what has not begun to pass at `at`; late replies stay."""

@@ -125,7 +125,7 @@ def test_a_new_request_drops_the_reply_under_way_at_a_report(plugged: Any) -> No
 
 
 def test_a_new_request_drops_a_reply_that_has_not_begun(plugged: Any) -> None:
-    unit, host = plugged(baud=9600, turnaround=0.1, half_duplex=False)
+    unit, host = plugged(baud=9600, turnaround=0.4, half_duplex=False)
     host.write(b"one\r")
     host.write(b"two\r")
     assert host.read_until() == b"<two>\r"
