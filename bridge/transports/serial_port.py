@@ -68,4 +68,3 @@ def _finish(fd: int, port: str) -> None:
     if not os.path.realpath(port).startswith("/dev/pts/"):
         with contextlib.suppress(OSError):
             fcntl.ioctl(fd, termios.TIOCEXCL)
-    termios.tcflush(fd, termios.TCIFLUSH)
