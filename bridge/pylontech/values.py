@@ -45,7 +45,7 @@ STATE_OF_HEALTH = Field("soh", PERCENT, "State of health", level=DIAGNOSTIC)
 REMAINING = Field("remaining_capacity", CAPACITY, "Remaining capacity")
 TOTAL = Field("total_capacity", CAPACITY, "Total capacity", level=DIAGNOSTIC)
 CYCLE_COUNT = Field("cycles", CYCLES, "Charge cycles", level=DIAGNOSTIC)
-# unconfirmed: that the console's Tempr is the board sensor, the first temperature of a 42h reply; it lies above the cells in both
+# unconfirmed: that the console's Tempr is the board sensor, the first of a 42h reply; it lies above the cells in both
 MODULE_TEMPERATURE = Field("temperature", TEMPERATURE, "Temperature")
 MOS_TEMPERATURE = Field("mos_temperature", TEMPERATURE, "MOSFET temperature", level=DIAGNOSTIC)
 
@@ -78,8 +78,14 @@ DISCHARGE_OVER_CURRENT = Field("discharge_over_current", PROBLEM, "Discharge ove
 CHARGE_OVER_TEMPERATURE = Field("charge_over_temperature", PROBLEM, "Charge over temperature")
 DISCHARGE_OVER_TEMPERATURE = Field("discharge_over_temperature", PROBLEM, "Discharge over temperature")
 CELL_FAULT = Field("cell_fault", PROBLEM, "Cell fault")
+OVER_TEMPERATURE = Field("over_temperature", PROBLEM, "Over temperature")
+UNDER_TEMPERATURE = Field("under_temperature", PROBLEM, "Under temperature")
+SHORT_CIRCUIT = Field("short_circuit", PROBLEM, "Short circuit")
+SYSTEM_FAULT = Field("system_fault", PROBLEM, "System fault")
 FULLY_CHARGED = Field("fully_charged", FLAG, "Fully charged")
 VOLTAGE_STATE = Field("voltage_state", TEXT, "Voltage state", level=DIAGNOSTIC)
+
+EVENT_ALARMS = (OVER_TEMPERATURE, UNDER_TEMPERATURE, SHORT_CIRCUIT, SYSTEM_FAULT)
 
 # Who the module is.
 SERIAL = Field("serial", TEXT, "Serial number", level=DIAGNOSTIC)
@@ -92,7 +98,8 @@ CELL_COUNT = Field("cell_count", COUNT, "Cells", level=HIDDEN)
 @cache
 def cell_voltages(cells: int) -> tuple[Field, ...]:
     """Return the fields of that many cell voltages, first cell first."""
-    return tuple(Field(f"cell_{n}_voltage", CELL_VOLTAGE, f"Cell {n} voltage", level=HIDDEN) for n in range(1, cells + 1))
+    numbers = range(1, cells + 1)
+    return tuple(Field(f"cell_{n}_voltage", CELL_VOLTAGE, f"Cell {n} voltage", level=HIDDEN) for n in numbers)
 # fmt: on
 
 

@@ -1,0 +1,175 @@
+"""What a module can mean and what it cannot: the check behind the checksum.
+
+The frame's checksum is a sum: two exchanged characters always pass it, and 6 % of random double bit
+errors do. The console has no checksum at all. So ranges are checked, the cells are held against the
+module's voltage, and each reading against the one before it. What fails is refused as "implausible"
+with its reason, never repaired: a value is taken as it is or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bridge.errors import ProtocolError
+from bridge.fields import Field
+from bridge.pylontech import values as v
+from bridge.pylontech.values import Values, number
+
+# fmt: off
+RANGES = {
+    # A battery shuts down at 1 V a cell and opens its charge MOSFET at 4.2 V; models have 8 (24 V) to 16 cells.
+    v.VOLTAGE.key:                 (5.0, 80.0),
+    v.CELL_MIN.key:                (0.5, 4.5),
+    v.CELL_MAX.key:                (0.5, 4.5),
+    v.MODULE_CURRENT.key:          (-300.0, 300.0),
+    v.MODULE_TEMPERATURE.key:      (-40.0, 100.0),
+    v.CELL_COLDEST.key:            (-40.0, 100.0),
+    v.CELL_HOTTEST.key:            (-40.0, 100.0),
+    v.MOS_TEMPERATURE.key:         (-40.0, 150.0),
+    v.STATE_OF_CHARGE.key:         (0.0, 105.0),
+    v.STATE_OF_HEALTH.key:         (0.0, 110.0),
+    v.TOTAL.key:                   (1.0, 1000.0),
+    v.REMAINING.key:               (0.0, 1050.0),
+    v.CYCLE_COUNT.key:             (0.0, 30000.0),
+    v.CHARGE_VOLTAGE_LIMIT.key:    (10.0, 70.0),
+    v.DISCHARGE_VOLTAGE_LIMIT.key: (10.0, 70.0),
+    v.CHARGE_CURRENT_LIMIT.key:    (0.0, 400.0),
+    v.DISCHARGE_CURRENT_LIMIT.key: (0.0, 400.0),
+}
+"""Lowest and highest value a module can have, in the value's own unit."""
+# fmt: on
+
+CELL_MISMATCH = 0.033
+"""V a cell by which the module's voltage may differ from the sum of its cells: 1 %. In every capture it
+is that sum to the millivolt, but another model may measure it apart."""
+CELLS = range(1, 33)
+
+# How far a value may move between two readings: at once, and a second.
+CELL_STEP, CELL_PER_AMPERE, CELL_PER_SECOND = 0.030, 0.004, 0.005
+MISMATCH_STEP = 0.012
+TEMPERATURE_STEP, TEMPERATURE_PER_SECOND = 3.0, 0.2
+SOC_STEP, SOC_PER_SECOND = 2.5, 0.1
+CYCLE_STEP = 2
+
+
+def refuse(reason: str) -> ProtocolError:
+    """Return the error for a frame that is whole, but that no battery can mean."""
+    return ProtocolError("implausible", reason)
+
+
+def check_ranges(values: Values) -> None:
+    """Raise ProtocolError "implausible" when a known value is outside RANGES."""
+    for key, (low, high) in RANGES.items():
+        value = values.get(key)
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise refuse(f"{key} {value:g} is not within {low:g} to {high:g}")
+
+
+def check_cells(millivolts: Sequence[int], voltage: int) -> None:
+    """Raise ProtocolError "implausible" when the cells cannot make up the module's voltage, all in mV."""
+    low, high = RANGES[v.CELL_MIN.key]
+    if min(millivolts) < 1000 * low or max(millivolts) > 1000 * high:
+        raise refuse(f"cells of {min(millivolts)} to {max(millivolts)} mV")
+    if abs(sum(millivolts) - voltage) > 1000 * CELL_MISMATCH * len(millivolts):
+        raise refuse(f"cells sum up to {sum(millivolts)} mV, the module says {voltage} mV")
+
+
+def check_capacity(remaining: float, total: float) -> None:
+    """Raise ProtocolError "implausible" when more is left than fits in, both in mAh."""
+    if remaining > 1.05 * total:
+        raise refuse(f"{remaining:g} mAh left of {total:g} mAh")
+
+
+def check_change(before: Values, after: Values, seconds: float) -> None:
+    """Raise ProtocolError "implausible" when a module cannot get from one reading to the next in that time.
+
+    Both are states of the same module; values that one of them does not know are passed over.
+    """
+    drift = max(0.0, seconds)
+    amperes = _moved(before, after, v.MODULE_CURRENT) or 0.0
+    cell_step = CELL_STEP + CELL_PER_AMPERE * amperes + CELL_PER_SECOND * drift
+    for field in (*v.cell_voltages(_cells(after)), v.CELL_MIN, v.CELL_MAX):
+        _limit(before, after, field, cell_step)
+    _limit(before, after, v.VOLTAGE, cell_step * max(1, _cells(after) or 16))
+    for field in (v.MODULE_TEMPERATURE, v.CELL_COLDEST, v.CELL_HOTTEST):
+        _limit(before, after, field, TEMPERATURE_STEP + TEMPERATURE_PER_SECOND * drift)
+    _limit(before, after, v.STATE_OF_CHARGE, SOC_STEP + SOC_PER_SECOND * drift)
+    _limit(before, after, v.TOTAL, 0.0)
+    _limit(before, after, v.CYCLE_COUNT, CYCLE_STEP)
+    _check_mismatch(before, after)
+
+
+def _check_mismatch(before: Values, after: Values) -> None:
+    """The difference between cells and module voltage belongs to the model, so it stays what it was."""
+    was, now = _mismatch(before), _mismatch(after)
+    if was is None or now is None:
+        return
+    if abs(now - was) > MISMATCH_STEP + 0.1 * max(abs(was), abs(now)):
+        raise refuse(f"cells and module voltage differ by {now * 1000:.0f} mV, before by {was * 1000:.0f} mV")
+
+
+def _mismatch(values: Values) -> float | None:
+    voltage = number(values, v.VOLTAGE)
+    cells = [number(values, field) for field in v.cell_voltages(_cells(values))]
+    if voltage is None or not cells:
+        return None
+    return sum(cell for cell in cells if cell is not None) - voltage
+
+
+def _cells(values: Values) -> int:
+    """How many cell voltages a state holds; they are numbered from 1 without a gap."""
+    count = 0
+    while values.get(f"cell_{count + 1}_voltage") is not None:
+        count += 1
+    return count
+
+
+def _moved(before: Values, after: Values, field: Field) -> float | None:
+    was, now = number(before, field), number(after, field)
+    return None if was is None or now is None else abs(now - was)
+
+
+def _limit(before: Values, after: Values, field: Field, most: float) -> None:
+    moved = _moved(before, after, field)
+    if moved is not None and moved > most + 1e-9:
+        raise refuse(f"{field.key} moved by {moved:g}, at most {most:g} is possible in that time")
+
+
+class Watch:
+    """Holds each reading of one module against the one before it.
+
+    A step that looks impossible may still be true: after a recalibration, or when a module was
+    exchanged. So a reading is also taken when it agrees with the refused one right before it: one
+    damaged frame never gets through, a real step is one reading late.
+    """
+
+    def __init__(self) -> None:
+        self._taken: tuple[Values, float] | None = None
+        self._refused: tuple[Values, float] | None = None
+
+    def admit(self, values: Values, at: float) -> None:
+        """Take a reading of time `at` (seconds) as the new one to compare with.
+
+        Raises ProtocolError "implausible" when it agrees neither with the last one taken nor with one
+        refused since then.
+        """
+        try:
+            if self._taken is not None:
+                check_change(self._taken[0], values, at - self._taken[1])
+        except ProtocolError:
+            if self._refused is None or not _agree(self._refused, values, at):
+                self._refused = (values, at)
+                raise
+        self._taken, self._refused = (values, at), None
+
+    def forget(self) -> None:
+        """Compare with nothing at the next reading: another module answers now."""
+        self._taken = self._refused = None
+
+
+def _agree(earlier: tuple[Values, float], values: Values, at: float) -> bool:
+    try:
+        check_change(earlier[0], values, at - earlier[1])
+    except ProtocolError:
+        return False
+    return True

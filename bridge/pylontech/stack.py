@@ -1,0 +1,241 @@
+"""Many modules, one battery: the summary of a stack.
+
+Only modules whose last good reading is young enough count; the caller hands in None for one that is
+listed but silent or too old, and it takes part in nothing but `modules_offline`. A sum over live
+modules of which one does not know its part is not known either: no sum is ever short of a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bridge.fields import (
+    BATTERY_VOLTAGE,
+    CELL_VOLTAGE,
+    COUNT,
+    CYCLES,
+    DURATION,
+    ENERGY_STORED,
+    FLAG,
+    PERCENT,
+    PROBLEM,
+    TEXT,
+    Field,
+    Level,
+)
+from bridge.pylontech import values as v
+from bridge.pylontech.values import Values, blank, number
+
+DIAGNOSTIC = Level.DIAGNOSTIC
+
+NOMINAL_CELL = 3.2
+"""V of an LFP cell: with it capacity gives the makers' own figures, 2.4 kWh for a 50 Ah module of 15 cells."""
+RESTING = 0.2
+"""A below which a stack neither fills nor empties: the resolution of two modules' current."""
+
+# fmt: off
+MODULES_ONLINE = Field("modules_online", COUNT, "Modules online")
+MODULES_OFFLINE = Field("modules_offline", COUNT, "Modules offline")
+SOH_MIN = Field("soh_min", PERCENT, "Lowest state of health", level=DIAGNOSTIC)
+REMAINING_ENERGY = Field("remaining_energy", ENERGY_STORED, "Remaining energy")
+TOTAL_ENERGY = Field("total_energy", ENERGY_STORED, "Total energy", level=DIAGNOSTIC)
+TIME_TO_FULL = Field("time_to_full", DURATION, "Time to full")
+TIME_TO_EMPTY = Field("time_to_empty", DURATION, "Time to empty")
+CYCLES_AVERAGE = Field("cycles_average", CYCLES, "Average charge cycles", level=DIAGNOSTIC)
+CELL_AVERAGE = Field("cell_average_voltage", CELL_VOLTAGE, "Average cell voltage", level=DIAGNOSTIC)
+CELL_MIN_MODULE = Field("cell_min_module", TEXT, "Module with the lowest cell voltage", level=DIAGNOSTIC)
+CELL_MAX_MODULE = Field("cell_max_module", TEXT, "Module with the highest cell voltage", level=DIAGNOSTIC)
+COLDEST_MODULE = Field("cell_min_temperature_module", TEXT, "Module with the coldest cell", level=DIAGNOSTIC)
+HOTTEST_MODULE = Field("cell_max_temperature_module", TEXT, "Module with the hottest cell", level=DIAGNOSTIC)
+MODULE_SPREAD = Field("module_spread", BATTERY_VOLTAGE, "Module voltage spread", level=DIAGNOSTIC)
+BLOCKING_CHARGE = Field("modules_blocking_charge", COUNT, "Modules blocking charge", level=DIAGNOSTIC)
+BLOCKING_DISCHARGE = Field("modules_blocking_discharge", COUNT, "Modules blocking discharge", level=DIAGNOSTIC)
+CHARGE_WANTED = Field("charge_immediately", FLAG, "Charge immediately", level=DIAGNOSTIC)
+ALARM = Field("alarm", PROBLEM, "Alarm")
+ALARMS = Field("alarms", TEXT, "Alarms", level=DIAGNOSTIC)
+# fmt: on
+
+FIELDS = (
+    v.VOLTAGE, v.MODULE_CURRENT, v.POWER, v.STATE_OF_CHARGE, v.STATE_OF_HEALTH, SOH_MIN,
+    v.REMAINING, v.TOTAL, REMAINING_ENERGY, TOTAL_ENERGY, TIME_TO_FULL, TIME_TO_EMPTY,
+    v.CYCLE_COUNT, CYCLES_AVERAGE, v.MODULE_TEMPERATURE, MODULE_SPREAD,
+    v.CELL_MIN, CELL_MIN_MODULE, v.CELL_MIN_NUMBER, v.CELL_MAX, CELL_MAX_MODULE, v.CELL_MAX_NUMBER, v.CELL_SPREAD,
+    CELL_AVERAGE, v.CELL_COLDEST, COLDEST_MODULE, v.CELL_HOTTEST, HOTTEST_MODULE,
+    v.CHARGE_VOLTAGE_LIMIT, v.DISCHARGE_VOLTAGE_LIMIT, v.CHARGE_CURRENT_LIMIT, v.DISCHARGE_CURRENT_LIMIT,
+    v.CHARGE_ENABLE, v.DISCHARGE_ENABLE, BLOCKING_CHARGE, BLOCKING_DISCHARGE, CHARGE_WANTED, v.FULL_CHARGE_REQUEST,
+    ALARM, ALARMS, MODULES_ONLINE, MODULES_OFFLINE,
+)  # fmt: skip
+"""Every value of a stack's state; keys it shares with a module mean the same there, for the whole stack."""
+
+ALARM_FIELDS = (
+    v.MODULE_OVER_VOLTAGE, v.MODULE_UNDER_VOLTAGE, v.CELL_UNDER_VOLTAGE,
+    v.CHARGE_OVER_CURRENT, v.DISCHARGE_OVER_CURRENT,
+    v.CHARGE_OVER_TEMPERATURE, v.DISCHARGE_OVER_TEMPERATURE, v.CELL_FAULT, *v.EVENT_ALARMS,
+)  # fmt: skip
+"""The module values that raise the stack's `alarm`."""
+
+
+def summary(modules: Mapping[str, Values | None]) -> Values:
+    """Return the state of a stack: every key of FIELDS, None for what is not known.
+
+    `modules` maps a module's name (its address or position) to its state, or to None when it is silent.
+    Voltage and temperature are means, current, power, capacities and energies sums, `soc` is weighted
+    by capacity, `cycles` the highest. A module that blocks adds 0 A to its current limit; the charge
+    voltage limit is the lowest, the discharge voltage limit the highest of all.
+    """
+    live = {name: state for name, state in modules.items() if state is not None}
+    result = blank(FIELDS)
+    result[MODULES_ONLINE.key] = len(live)
+    result[MODULES_OFFLINE.key] = len(modules) - len(live)
+    if live:
+        states = list(live.values())
+        _totals(result, states)
+        _energy(result, states)
+        _times(result)
+        _limits(result, states)
+        _extremes(result, live)
+        _alarms(result, live)
+    return result
+
+
+def _known(states: Iterable[Values], field: Field) -> list[float] | None:
+    """Return the value of every state, or None when one of them does not know it."""
+    found = [number(state, field) for state in states]
+    complete = [value for value in found if value is not None]
+    return complete if complete and len(complete) == len(found) else None
+
+
+def _mean(found: list[float] | None, decimals: int) -> float | None:
+    return None if found is None else round(sum(found) / len(found), decimals)
+
+
+def _sum(found: list[float] | None, decimals: int = 3) -> float | None:
+    return None if found is None else round(sum(found), decimals)
+
+
+def remaining_capacity(state: Values) -> float | None:
+    """Return what is left in a module in Ah: as reported, else by its state of charge, None when unknown."""
+    reported = number(state, v.REMAINING)
+    if reported is not None:
+        return reported
+    soc, total = number(state, v.STATE_OF_CHARGE), number(state, v.TOTAL)
+    return None if soc is None or total is None else round(soc * total / 100, 3)
+
+
+def _totals(result: Values, states: list[Values]) -> None:
+    voltages = _known(states, v.VOLTAGE)
+    result[v.VOLTAGE.key] = _mean(voltages, 3)
+    result[MODULE_SPREAD.key] = None if voltages is None else round(max(voltages) - min(voltages), 3)
+    result[v.MODULE_CURRENT.key] = _sum(_known(states, v.MODULE_CURRENT))
+    result[v.POWER.key] = _sum(_known(states, v.POWER), 2)
+    result[v.MODULE_TEMPERATURE.key] = _mean(_known(states, v.MODULE_TEMPERATURE), 1)
+    healths, cycles = _known(states, v.STATE_OF_HEALTH), _known(states, v.CYCLE_COUNT)
+    result[v.STATE_OF_HEALTH.key] = _mean(healths, 1)
+    result[SOH_MIN.key] = None if healths is None else min(healths)
+    result[v.CYCLE_COUNT.key] = None if cycles is None else int(max(cycles))
+    result[CYCLES_AVERAGE.key] = _mean(cycles, 1)
+    left = [remaining_capacity(state) for state in states]
+    remaining = None if None in left else round(sum(value for value in left if value is not None), 3)
+    total = _sum(_known(states, v.TOTAL))
+    result[v.REMAINING.key], result[v.TOTAL.key] = remaining, total
+    if remaining is not None and total:
+        result[v.STATE_OF_CHARGE.key] = round(100 * remaining / total, 2)
+    elif len(states) == 1:
+        result[v.STATE_OF_CHARGE.key] = number(states[0], v.STATE_OF_CHARGE)
+
+
+def cell_count(state: Values) -> int | None:
+    """Return how many cells in series a module has, from its values; None when they do not tell."""
+    counted = sum(1 for key in state if key.startswith("cell_") and key.endswith("_voltage") and key[5:-8].isdigit())
+    if counted:
+        return counted
+    voltage, low, high = (number(state, field) for field in (v.VOLTAGE, v.CELL_MIN, v.CELL_MAX))
+    if voltage is None or low is None or high is None or low + high <= 0:
+        return None
+    return round(2 * voltage / (low + high))
+
+
+def _energy(result: Values, states: list[Values]) -> None:
+    remaining = total = 0.0
+    for state in states:
+        cells, left, full = cell_count(state), remaining_capacity(state), number(state, v.TOTAL)
+        if cells is None or left is None or full is None:
+            return
+        remaining += left * cells * NOMINAL_CELL / 1000
+        total += full * cells * NOMINAL_CELL / 1000
+    result[REMAINING_ENERGY.key] = round(remaining, 3)
+    result[TOTAL_ENERGY.key] = round(total, 3)
+
+
+def _times(result: Values) -> None:
+    """Seconds to full or empty at the present current; not known while the stack rests."""
+    current, left, total = (number(result, field) for field in (v.MODULE_CURRENT, v.REMAINING, v.TOTAL))
+    if current is None or left is None or total is None:
+        return
+    if current > RESTING:
+        result[TIME_TO_FULL.key] = round(3600 * max(0.0, total - left) / current)
+    elif current < -RESTING:
+        result[TIME_TO_EMPTY.key] = round(3600 * left / -current)
+
+
+def _limits(result: Values, states: list[Values]) -> None:
+    charge, discharge = _known(states, v.CHARGE_VOLTAGE_LIMIT), _known(states, v.DISCHARGE_VOLTAGE_LIMIT)
+    result[v.CHARGE_VOLTAGE_LIMIT.key] = None if charge is None else min(charge)
+    result[v.DISCHARGE_VOLTAGE_LIMIT.key] = None if discharge is None else max(discharge)
+    for enable, limit, blocking in (
+        (v.CHARGE_ENABLE, v.CHARGE_CURRENT_LIMIT, BLOCKING_CHARGE),
+        (v.DISCHARGE_ENABLE, v.DISCHARGE_CURRENT_LIMIT, BLOCKING_DISCHARGE),
+    ):
+        allowed = [state.get(enable.key) is not False for state in states]
+        amperes = [number(state, limit) if may else 0.0 for state, may in zip(states, allowed, strict=True)]
+        if None not in amperes:
+            result[limit.key] = round(sum(value for value in amperes if value is not None), 3)
+            result[blocking.key] = amperes.count(0.0)
+        if not any(state.get(enable.key) is None for state in states):
+            result[enable.key] = any(allowed)
+    wishes = [[state.get(field.key) for state in states] for field in (v.CHARGE_IMMEDIATELY_1, v.CHARGE_IMMEDIATELY_2)]
+    result[CHARGE_WANTED.key] = _any(wishes[0] + wishes[1])
+    result[v.FULL_CHARGE_REQUEST.key] = _any([state.get(v.FULL_CHARGE_REQUEST.key) for state in states])
+
+
+def _any(flags: Sequence[object]) -> bool | None:
+    """True when one is set, False when all are known and none is, else None."""
+    if any(flag is True for flag in flags):
+        return True
+    return False if all(flag is False for flag in flags) else None
+
+
+def _extremes(result: Values, live: Mapping[str, Values]) -> None:
+    for field, module, cell, pick in (
+        (v.CELL_MIN, CELL_MIN_MODULE, v.CELL_MIN_NUMBER, min),
+        (v.CELL_MAX, CELL_MAX_MODULE, v.CELL_MAX_NUMBER, max),
+        (v.CELL_COLDEST, COLDEST_MODULE, None, min),
+        (v.CELL_HOTTEST, HOTTEST_MODULE, None, max),
+    ):
+        found = {name: value for name, state in live.items() if (value := number(state, field)) is not None}
+        if len(found) != len(live):
+            continue
+        value = pick(found.values())
+        name = next(name for name, candidate in found.items() if candidate == value)
+        result[field.key], result[module.key] = value, name
+        if cell is not None:
+            result[cell.key] = live[name].get(cell.key)
+    low, high = number(result, v.CELL_MIN), number(result, v.CELL_MAX)
+    if low is not None and high is not None:
+        result[v.CELL_SPREAD.key] = round(high - low, 3)
+    result[CELL_AVERAGE.key] = _average_cell(list(live.values()))
+
+
+def _average_cell(states: list[Values]) -> float | None:
+    voltages, cells = _known(states, v.VOLTAGE), [cell_count(state) for state in states]
+    count = sum(cell for cell in cells if cell is not None)
+    return None if voltages is None or None in cells or not count else round(sum(voltages) / count, 3)
+
+
+def _alarms(result: Values, live: Mapping[str, Values]) -> None:
+    """Name every alarm with its module, as in "2: cell_under_voltage, 3: charge_over_current"."""
+    raised = [f"{name}: {field.key}" for name, state in live.items() for field in ALARM_FIELDS if state.get(field.key)]
+    looked = all(any(state.get(field.key) is not None for field in ALARM_FIELDS) for state in live.values())
+    if raised or looked:
+        result[ALARM.key] = bool(raised)
+        result[ALARMS.key] = ", ".join(raised)
