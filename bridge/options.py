@@ -24,6 +24,8 @@ import yaml
 MAX_DEPTH = 20
 """Deeper nesting is refused: no configuration needs it, and the parser's recursion stays bounded."""
 
+MAX_PROBLEMS = 100
+
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?")
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -154,8 +156,10 @@ class Reader:
     # -- problems
 
     def problems(self) -> list[str]:
-        """Return all problems, sorted by line."""
-        return [text for _, text in sorted(self._problems, key=lambda problem: problem[0])]
+        """Return all problems, sorted by line; of a file that is something else altogether the first ones."""
+        texts = [text for _, text in sorted(self._problems, key=lambda problem: problem[0])]
+        more = [f"{self._file}: and {len(texts) - MAX_PROBLEMS} more"] if len(texts) > MAX_PROBLEMS else []
+        return texts[:MAX_PROBLEMS] + more
 
     def report(self, node: yaml.Node | int | None, place: str, text: str) -> Refused:
         """Note a problem with `node` (or on a line, counted from 1; None means the whole file)."""

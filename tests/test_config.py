@@ -343,6 +343,12 @@ def test_every_tab_is_told(tmp_path: Path) -> None:
     assert [problem.split(": ")[0] for problem in found] == ["config.yaml:2", "config.yaml:3"]
 
 
+def test_a_file_of_something_else_is_not_told_to_the_last_line(tmp_path: Path) -> None:
+    found = problems(tmp_path, GOOD + "".join(f"k{number}: 1\n" for number in range(150)))
+    assert len(found) == 101
+    assert found[-1] == "config.yaml: and 50 more"
+
+
 def test_a_yaml_bomb_costs_nothing(tmp_path: Path) -> None:
     layers = ["a0: &a0 [lol]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
     found = problems(tmp_path, "\n".join(layers))
