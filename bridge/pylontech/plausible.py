@@ -42,7 +42,6 @@ RANGES = {
 CELL_MISMATCH = 0.033
 """V a cell by which the module's voltage may differ from the sum of its cells: 1 %. In every capture it
 is that sum to the millivolt, but another model may measure it apart."""
-CELLS = range(1, 33)
 
 # How far a value may move between two readings: at once, and a second.
 CELL_STEP, CELL_PER_AMPERE, CELL_PER_SECOND = 0.030, 0.004, 0.005
@@ -57,11 +56,18 @@ def refuse(reason: str) -> ProtocolError:
     return ProtocolError("implausible", reason)
 
 
-def check_ranges(values: Values) -> None:
-    """Raise ProtocolError "implausible" when a known value is outside RANGES."""
+SUMMED = {
+    field.key for field in (v.MODULE_CURRENT, v.REMAINING, v.TOTAL, v.CHARGE_CURRENT_LIMIT, v.DISCHARGE_CURRENT_LIMIT)
+}
+
+
+def check_ranges(values: Values, modules: int = 1) -> None:
+    """Raise ProtocolError "implausible" when a known value is outside RANGES, for that many modules together."""
     for key, (low, high) in RANGES.items():
         value = values.get(key)
-        if isinstance(value, int | float) and not low <= value <= high:
+        if value is None or not isinstance(value, int | float) or low <= value <= high:
+            continue
+        if modules == 1 or key not in SUMMED or not modules * low <= value <= modules * high:
             raise refuse(f"{key} {value:g} is not within {low:g} to {high:g}")
 
 

@@ -81,11 +81,20 @@ CELL_FAULT = Field("cell_fault", PROBLEM, "Cell fault")
 OVER_TEMPERATURE = Field("over_temperature", PROBLEM, "Over temperature")
 UNDER_TEMPERATURE = Field("under_temperature", PROBLEM, "Under temperature")
 SHORT_CIRCUIT = Field("short_circuit", PROBLEM, "Short circuit")
+HIGH_VOLTAGE = Field("high_voltage", PROBLEM, "High voltage")
+LOW_VOLTAGE = Field("low_voltage", PROBLEM, "Low voltage")
+HIGH_TEMPERATURE = Field("high_temperature", PROBLEM, "High temperature")
+LOW_TEMPERATURE = Field("low_temperature", PROBLEM, "Low temperature")
+LOW_CAPACITY = Field("low_capacity", PROBLEM, "Low capacity")
 SYSTEM_FAULT = Field("system_fault", PROBLEM, "System fault")
 FULLY_CHARGED = Field("fully_charged", FLAG, "Fully charged")
 VOLTAGE_STATE = Field("voltage_state", TEXT, "Voltage state", level=DIAGNOSTIC)
 
-EVENT_ALARMS = (OVER_TEMPERATURE, UNDER_TEMPERATURE, SHORT_CIRCUIT, SYSTEM_FAULT)
+EVENT_ALARMS = (
+    OVER_TEMPERATURE, UNDER_TEMPERATURE, SHORT_CIRCUIT, SYSTEM_FAULT,
+    HIGH_VOLTAGE, LOW_VOLTAGE, HIGH_TEMPERATURE, LOW_TEMPERATURE, LOW_CAPACITY,
+)
+"""Alarms that only the console tells, by its events."""
 
 # Who the module is.
 SERIAL = Field("serial", TEXT, "Serial number", level=DIAGNOSTIC)

@@ -1,0 +1,823 @@
+r"""The RS232 console's text: where an answer ends, and what its tables mean.
+
+    echo LF CR '@' CR CR LF, lines, 'Command completed successfully' CR LF CR '$$' CR LF CR 'pylon>'
+
+There is no checksum. An answer is taken only when it stands whole between '@' and '$$', its echo is the
+command, and it says it succeeded; a table only when its header is known and its rows are complete.
+Line ends vary, so lines are split at any run of CR and LF. Columns are found by their header: firmware
+since 2024 has more of them, rows of absent modules keep the old layout. "-" is "not available".
+Voltages in mV, currents in mA (positive while charging), temperatures in 0.001 °C, charge in mAh.
+Source: console captures of US2000C, US3000C, US5000 and US3000D, described in tests/captures/pylontech.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from bridge.errors import ProtocolError
+from bridge.fields import (
+    CAPACITY,
+    COUNT,
+    CURRENT,
+    FLAG,
+    PLAIN,
+    SOC,
+    TEMPERATURE,
+    TEXT,
+    Field,
+    Level,
+    Quantity,
+    Value,
+)
+from bridge.pylontech import stack
+from bridge.pylontech import values as v
+from bridge.pylontech.frame import encode
+from bridge.pylontech.plausible import check_ranges, refuse
+from bridge.pylontech.values import Values, number
+
+DIAGNOSTIC, HIDDEN = Level.DIAGNOSTIC, Level.HIDDEN
+
+WAKE_UP = encode(1, 0x82, b"\x85\x20")
+"""Sent once at WAKE_UP_BAUD when no prompt comes; the console then talks at its own speed.
+Source: irekzielinski/Pylontech-Battery-Monitoring; newer firmware needs no waking."""
+WAKE_UP_BAUD = 1200
+KNOCK = b"\n"
+"""Makes an idle console show its prompt."""
+NEXT_PAGE = b"\r"
+LARGEST = 1 << 16
+
+COMMANDS = ("pwr", "bat", "info", "stat", "soh", "pwrsys", "getpwr", "time")
+"""All this bridge ever types, each alone or with a module's number: about a hundred others write, test or erase.
+`time` with arguments sets the clock, so it never gets any."""
+
+
+def command(name: str, module: int | None = None) -> bytes:
+    """Return the line that asks `name`, for one module or for all."""
+    numbered = name not in ("pwrsys", "getpwr", "time")
+    if name not in COMMANDS or (module is not None and not (numbered and module in range(1, 17))):
+        raise ValueError(f"not a command of this bridge: {name} {module}")
+    return (name if module is None else f"{name} {module}").encode() + b"\n"
+
+
+# -- where an answer ends ----------------------------------------------------------------------------------------------
+
+_ANSWER = re.compile(rb"\$\$[ \r\n]+([A-Za-z_]{1,16})>")
+_PROMPT = re.compile(rb"(?:^|[\r\n>])([A-Za-z_]{1,16})>[ \r\n]*$")
+_PAGED = b"Press [Enter] to be continued"
+_LINES = re.compile(r"[\r\n]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a console wrote between '@' and '$$': the echo before it, and its lines without the empty ones."""
+
+    echo: str
+    lines: tuple[str, ...]
+    prompt: str
+
+    def body(self, asked: bytes) -> tuple[str, ...]:
+        """Return the lines of a successful answer to `asked`, without the success line.
+
+        Raises ProtocolError: "foreign" when the echo is another command, "refused" when the console
+        does not know the command, is busy or the module is absent, "format" when no success is stated.
+        """
+        wanted = asked.decode("ascii").strip()
+        if self.echo != wanted:
+            raise ProtocolError("foreign", f"the console answers {self.echo!r}, {wanted!r} was asked")
+        for line in self.lines:
+            if any(line.startswith(words) or line.endswith(words) for words in REFUSING):
+                raise ProtocolError("refused", line)
+        if not self.lines or self.lines[-1] != SUCCESS:
+            raise ProtocolError("format", "the answer does not end in its success line")
+        return self.lines[:-1]
+
+
+SUCCESS = "Command completed successfully"
+REFUSING = (
+    "Unknown command",
+    "Invalid command",
+    "Target device is Busy",
+    "is not present",
+    "This version do not support",
+)
+"""How a console says no. A busy or absent module may carry the success line all the same."""
+
+
+class Decoder:
+    r"""Cuts a console's bytes into answers.
+
+    >>> decoder = Decoder()
+    >>> decoder.receive(b"time\n\r@\r\r\nRTC 2024-02-29 12:00:00\r\r\n")
+    >>> decoder.receive(b"Command completed successfully\r\n\r$$\r\n\rpylon>")
+    >>> decoder.next_answer().lines[0]
+    'RTC 2024-02-29 12:00:00'
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes as they come; of an endless stream without a prompt the newest part is kept."""
+        self._buffer += data
+        if len(self._buffer) > LARGEST and not _ANSWER.search(self._buffer):
+            del self._buffer[: -LARGEST // 2]
+
+    def next_answer(self) -> Answer | None:
+        """Return the next answer, or None until more bytes are received.
+
+        Raises ProtocolError "format" for one without a beginning, with two beginnings (two answers ran
+        into each other) or with bytes that are no text; it is dropped.
+        """
+        end = _ANSWER.search(self._buffer)
+        if end is None:
+            return None
+        raw, prompt = bytes(self._buffer[: end.end()]), end.group(1).decode("ascii")
+        del self._buffer[: end.end()]
+        text = raw[: end.start()].decode("ascii", "replace")
+        if "\ufffd" in text.partition("@")[2]:
+            raise ProtocolError("format", "bytes that are no text", raw)
+        lines = [line.strip() for line in _LINES.split(text) if line.strip()]
+        if lines.count("@") != 1:
+            raise ProtocolError("format", f"{lines.count('@')} beginnings in one answer", raw)
+        begin = lines.index("@")
+        echo = lines[begin - 1].rpartition(">")[2].strip() if begin else ""
+        return Answer(echo, tuple(lines[begin + 1 :]), prompt)
+
+    def prompt(self) -> str | None:
+        """Return the name of the prompt that the received bytes end in: the console is awake and idle."""
+        found = _PROMPT.search(self._buffer[-32:])
+        return found.group(1).decode("ascii") if found else None
+
+    def paused(self) -> bool:
+        """Return whether the console waits for NEXT_PAGE in the middle of a long answer."""
+        return _PAGED in self._buffer[-80:]
+
+    def clear(self) -> None:
+        """Forget what came so far."""
+        self._buffer.clear()
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+BASE_STATES = {
+    "Idle": "idle", "Charge": "charging", "Dischg": "discharging", "Balance": "balancing", "SysError": "error",
+    "Sleep": "sleeping",
+}  # fmt: skip
+"""unconfirmed: Balance, SysError and Sleep are known from other programs only."""
+CONDITIONS = {
+    "Normal": "normal", "Low": "low", "High": "high", "OV": "over voltage", "UV": "under voltage",
+    "OT": "over temperature", "UT": "under temperature", "SC": "short circuit", "COC": "charge over current",
+    "COC2": "charge over current 2", "DOC": "discharge over current", "DOC2": "discharge over current 2",
+    "COCAlm": "charge current warning", "DOCAlm": "discharge current warning", "Sleep": "sleeping", "Full": "full",
+}  # fmt: skip
+ABSENT = "Absent"
+
+
+def _word(text: str, words: Mapping[str, str]) -> str | None:
+    """Return what a state means; an unknown one is shown as it is and called unknown. None for "-"."""
+    if text == "-":
+        return None
+    parts = [part for part in re.split(r"[ ,|/]+", text) if part]
+    return ", ".join(words.get(part, f"unknown {part}") for part in parts)
+
+
+def _base(text: str) -> Value:
+    return _word(text, BASE_STATES)
+
+
+def _condition(text: str) -> Value:
+    return _word(text, CONDITIONS)
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,12}")
+
+
+def _integer(text: str) -> int | None:
+    """Return a whole number, None for "-"; raises ProtocolError "format" for anything else."""
+    if text == "-":
+        return None
+    if not _INTEGER.fullmatch(text):
+        raise ProtocolError("format", f"{text[:40]!r} is no number")
+    return int(text)
+
+
+def _milli(text: str) -> Value:
+    raw = _integer(text)
+    return None if raw is None else raw / 1000
+
+
+def _milli_size(text: str) -> Value:
+    raw = _integer(text)
+    return None if raw is None else abs(raw) / 1000
+
+
+def _cell(text: str) -> Value:
+    """Cells are counted from 0 on the console, from 1 everywhere else."""
+    raw = _integer(text)
+    return None if raw is None else raw + 1
+
+
+def _percent(text: str) -> Value:
+    return None if text == "-" else _integer(text.removesuffix("%"))
+
+
+def _words(text: str) -> Value:
+    return None if text in ("-", "") else text
+
+
+def _on(text: str) -> Value:
+    states = {"ON": True, "OFF": False, "-": None, "Y": True, "N": False}
+    if text.upper() not in states:
+        raise ProtocolError("format", f"{text[:40]!r} is neither on nor off")
+    return states[text.upper()]
+
+
+def _hex(text: str) -> int:
+    head = text.split()[0] if text else ""
+    if not re.fullmatch(r"0x[0-9A-Fa-f]{1,8}", head):
+        raise ProtocolError("format", f"{text[:40]!r} is no hex number")
+    return int(head, 16)
+
+
+def _event_word(text: str) -> Value:
+    return _hex(text)
+
+
+# -- pwr: one row a module ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One value of a table's row: under which header it stands, and how its text is read."""
+
+    header: str
+    field: Field
+    read: Callable[[str], Value] = _integer
+
+
+def _diagnostic(key: str, quantity: Quantity, name: str) -> Field:
+    return Field(key, quantity, name, level=DIAGNOSTIC)
+
+
+BASE_STATE = Field("state", TEXT, "State")
+CURRENT_STATE = _diagnostic("current_state", TEXT, "Current state")
+TEMPERATURE_STATE = _diagnostic("temperature_state", TEXT, "Temperature state")
+
+# fmt: off
+PWR = (
+    Column("Volt", v.VOLTAGE, _milli),
+    Column("Curr", v.MODULE_CURRENT, _milli),
+    Column("Tempr", v.MODULE_TEMPERATURE, _milli),
+    Column("Tlow", v.CELL_COLDEST, _milli),
+    Column("Tlow.Id", _diagnostic("cell_min_temperature_number", PLAIN, "Cell with the lowest temperature"), _cell),
+    Column("Thigh", v.CELL_HOTTEST, _milli),
+    Column("Thigh.Id", _diagnostic("cell_max_temperature_number", PLAIN, "Cell with the highest temperature"), _cell),
+    Column("Vlow", v.CELL_MIN, _milli),
+    Column("Vlow.Id", v.CELL_MIN_NUMBER, _cell),
+    Column("Vhigh", v.CELL_MAX, _milli),
+    Column("Vhigh.Id", v.CELL_MAX_NUMBER, _cell),
+    Column("Base.St", BASE_STATE, _base),
+    Column("Volt.St", v.VOLTAGE_STATE, _condition),
+    Column("Curr.St", CURRENT_STATE, _condition),
+    Column("Temp.St", TEMPERATURE_STATE, _condition),
+    Column("Coulomb", v.STATE_OF_CHARGE, _percent),
+    Column("Time", _diagnostic("module_time", TEXT, "Module's clock"), _words),
+    Column("B.V.St", _diagnostic("cell_voltage_state", TEXT, "Cell voltage state"), _condition),
+    Column("B.T.St", _diagnostic("cell_temperature_state", TEXT, "Cell temperature state"), _condition),
+    Column("MosTempr", v.MOS_TEMPERATURE, _milli),
+    Column("M.T.St", _diagnostic("mos_temperature_state", TEXT, "MOSFET temperature state"), _condition),
+    Column("SysAlarm.St", _diagnostic("system_alarm_state", TEXT, "System alarm state"), _condition),
+)
+# fmt: on
+PWR_NEEDED = {"Volt", "Curr", "Tempr", "Vlow", "Vhigh", "Base.St", "Coulomb"}
+SYNONYMS = {"No": "Power", "Vlowest": "Vlow", "Vhighest": "Vhigh"}
+PWR_FIELDS = (*(column.field for column in PWR), v.POWER, v.CELL_SPREAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """A `pwr` answer: the modules that are there, the positions that are empty, and the rows refused."""
+
+    present: Mapping[int, Values]
+    absent: frozenset[int]
+    refused: tuple[ProtocolError, ...]
+
+
+def modules(lines: Sequence[str]) -> Modules:
+    """Return the modules of a `pwr` answer's lines, by position from 1; keys: those of PWR_FIELDS in its header.
+
+    A row that does not fit the header or does not make sense is left out and named; the others hold.
+    A position that is neither present nor absent has told nothing.
+    Raises ProtocolError "format" when there is no table, or no row of it that holds.
+    """
+    columns, rows = _table(lines, "Power")
+    if missing := PWR_NEEDED - set(columns):
+        raise ProtocolError("format", f"columns {', '.join(sorted(missing))} are missing")
+    present: dict[int, Values] = {}
+    absent: set[int] = set()
+    refused: list[ProtocolError] = []
+    for tokens in rows:
+        try:
+            position = _position(tokens[0])
+            if position in present or position in absent:
+                raise ProtocolError("format", f"position {position} stands there twice")
+            if ABSENT in tokens:
+                absent.add(position)
+            else:
+                present[position] = _module_row(columns, tokens)
+        except ProtocolError as err:
+            refused.append(err)
+    if not present and refused:
+        raise refused[0]
+    return Modules(present, frozenset(absent), tuple(refused))
+
+
+def _table(lines: Sequence[str], first: str) -> tuple[list[str], list[list[str]]]:
+    """Return the header's names and the rows' tokens behind it; the two words of a time are one token."""
+    for at, line in enumerate(lines):
+        columns = [SYNONYMS.get(name, name) for name in line.split()]
+        if columns and columns[0] == first and len(columns) > 2:
+            return columns, [_time_joined(row) for row in lines[at + 1 :]]
+    raise ProtocolError("format", f"no table that begins with {first}")
+
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d) +(\d\d:\d\d:\d\d)")
+
+
+def _time_joined(row: str) -> list[str]:
+    return _TIME.sub(r"\1T\2", row).split()
+
+
+def _position(token: str) -> int:
+    position = _integer(token)
+    if position is None or position not in range(1, 33):
+        raise ProtocolError("format", f"module position {token[:16]!r}")
+    return position
+
+
+def _module_row(columns: Sequence[str], tokens: Sequence[str]) -> Values:
+    if len(tokens) != len(columns):
+        raise ProtocolError("format", f"{len(tokens)} columns in a row, {len(columns)} in the header")
+    cells = dict(zip(columns, tokens, strict=True))
+    values = {column.field.key: column.read(cells[column.header]) for column in PWR if column.header in cells}
+    values.update(_derived(values))
+    check_ranges(values)
+    _check_low_high(values)
+    return values
+
+
+def _derived(values: Values) -> Values:
+    voltage, current = number(values, v.VOLTAGE), number(values, v.MODULE_CURRENT)
+    low, high = number(values, v.CELL_MIN), number(values, v.CELL_MAX)
+    return {
+        v.POWER.key: None if voltage is None or current is None else round(voltage * current, 2),
+        v.CELL_SPREAD.key: None if low is None or high is None else round(high - low, 3),
+    }
+
+
+def _check_low_high(values: Values) -> None:
+    """Some whole number of cells between the lowest and the highest makes up the module's voltage."""
+    voltage, low, high = (number(values, field) for field in (v.VOLTAGE, v.CELL_MIN, v.CELL_MAX))
+    if low is None or high is None or voltage is None:
+        return
+    count = round(2 * voltage / (low + high))
+    if low > high or not count * low * 0.995 <= voltage <= count * high * 1.005:
+        raise refuse(f"cells of {low} to {high} V make no module of {voltage} V")
+    cold, hot = number(values, v.CELL_COLDEST), number(values, v.CELL_HOTTEST)
+    if cold is not None and hot is not None and cold > hot:
+        raise refuse(f"the coldest cell has {cold} °C, the hottest {hot} °C")
+
+
+# -- "name : value" ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One value of a "name : value unit" answer; `unit` is what must stand behind a number."""
+
+    label: str
+    field: Field
+    read: Callable[[str], Value] = _integer
+    unit: str = ""
+    needed: bool = False
+
+
+def _labelled(lines: Sequence[str]) -> dict[str, str]:
+    """Return names and texts, blanks in names reduced to one.
+
+    Raises ProtocolError "format" when a name stands there twice: two answers ran into each other.
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        name, colon, text = line.partition(":")
+        if not colon:
+            continue
+        name = " ".join(name.split())
+        if name in found:
+            raise ProtocolError("format", f"{name!r} stands there twice")
+        found[name] = text.strip()
+    return found
+
+
+def _read_labels(labels: Sequence[Label], found: Mapping[str, str]) -> Values:
+    """Return the values of the labels that are there; raises ProtocolError "format" when a needed one is not."""
+    values: Values = {}
+    for label in labels:
+        text = found.get(label.label)
+        if text is not None:
+            values[label.field.key] = label.read(_without_unit(text, label))
+        elif label.needed:
+            raise ProtocolError("format", f"{label.label!r} is missing")
+    return values
+
+
+def _without_unit(text: str, label: Label) -> str:
+    """Return the number before its unit; a unit that is not there means a cut line."""
+    if not label.unit or text == "-":
+        return text
+    if not text.lower().endswith(label.unit.lower()):
+        raise ProtocolError("format", f"{label.label!r} without its unit: {text[:40]!r}")
+    return text[: -len(label.unit)].strip()
+
+
+# fmt: off
+BAT_EVENTS = Field("bat_events", PLAIN, "Battery events", level=HIDDEN)
+POWER_EVENTS = Field("power_events", PLAIN, "Power events", level=HIDDEN)
+FAULTS = Field("system_faults", PLAIN, "System fault bits", level=HIDDEN)
+PWR_N = (
+    Label("Voltage", v.VOLTAGE, _milli, "mV", needed=True),
+    Label("Current", v.MODULE_CURRENT, _milli, "mA", needed=True),
+    Label("Temperature", v.MODULE_TEMPERATURE, _milli, "mC", needed=True),
+    Label("Coulomb", v.STATE_OF_CHARGE, _percent, "%", needed=True),
+    Label("Total Coulomb", v.TOTAL, _milli, "mAH", needed=True),
+    Label("Max Voltage", _diagnostic("max_voltage", v.VOLTAGE.quantity, "Maximum voltage"), _milli, "mV"),
+    Label("Charge Times", Field("charge_times", COUNT, "Charge times, raw counter", level=HIDDEN)),
+    Label("Basic Status", BASE_STATE, _base, needed=True),
+    Label("Volt Status", v.VOLTAGE_STATE, _condition),
+    Label("Current Status", CURRENT_STATE, _condition),
+    Label("Tmpr. Status", TEMPERATURE_STATE, _condition),
+    Label("Coul. Status", _diagnostic("coulomb_state", TEXT, "Charge state"), _condition),
+    Label("Soh. Status", _diagnostic("soh_state", TEXT, "Health state"), _condition),
+    Label("Heater Status", Field("heater", FLAG, "Heater on", level=HIDDEN), _on),
+    Label("Bat Events", BAT_EVENTS, _event_word, needed=True),
+    Label("Power Events", POWER_EVENTS, _event_word, needed=True),
+    Label("System Fault", FAULTS, _event_word, needed=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Bits of the power events that raise one value; any of them is enough."""
+
+    mask: int
+    field: Field
+
+
+# unconfirmed: all but "full", which a full US2000C shows; a charging or discharging one shows no event at all
+EVENTS = (
+    Event(0x00000001, v.MODULE_OVER_VOLTAGE),
+    Event(0x00000002, v.HIGH_VOLTAGE),
+    Event(0x00000008, v.LOW_VOLTAGE),
+    Event(0x00000010, v.MODULE_UNDER_VOLTAGE),
+    Event(0x00000100, v.OVER_TEMPERATURE),
+    Event(0x00000200, v.HIGH_TEMPERATURE),
+    Event(0x00000800, v.LOW_TEMPERATURE),
+    Event(0x00001000, v.UNDER_TEMPERATURE),
+    Event(0x00002000, v.FULLY_CHARGED),
+    Event(0x00008000, v.LOW_CAPACITY),
+    Event(0x00010000, v.SHORT_CIRCUIT),
+    Event(0x000A0000, v.DISCHARGE_OVER_CURRENT),
+    Event(0x00140000, v.CHARGE_OVER_CURRENT),
+)
+FAULT_NAMES = {
+    0x00000001: "input reversed",
+    0x00000002: "input over voltage",
+    0x00000020: "temperature sensor",
+    0x00000040: "voltage sensor",
+    0x00000100: "address allocation",
+    0x00000200: "internal communication",
+    0x00000400: "charge MOSFET",
+    0x00000800: "discharge MOSFET",
+}
+"""Only what two sources agree on; the other bits keep their numbers."""
+FAULT_STATES = 0x08000000 | 0x20000000
+"""Shutdown requested, reset in progress: states, no faults."""
+FAULT_TEXT = _diagnostic("system_fault_text", TEXT, "System faults")
+PWR_N_FIELDS = (
+    *(label.field for label in PWR_N), v.POWER, *(event.field for event in EVENTS), v.SYSTEM_FAULT, FAULT_TEXT,
+)
+
+INFO = (
+    Label("Device address", Field("address", PLAIN, "Position in the stack", level=HIDDEN), needed=True),
+    Label("Manufacturer", v.MANUFACTURER, _words),
+    Label("Device name", v.MODEL, _words),
+    Label("Board version", Field("board_version", TEXT, "Board version", level=HIDDEN), _words),
+    Label("Main Soft version", Field("main_software_version", TEXT, "Main software version", level=HIDDEN), _words),
+    Label("Soft version", v.SOFTWARE, _words),
+    Label("Boot version", Field("boot_version", TEXT, "Boot version", level=HIDDEN), _words),
+    Label("Comm version", Field("communication_version", TEXT, "Communication version", level=HIDDEN), _words),
+    Label("Release Date", Field("release_date", TEXT, "Firmware release date", level=HIDDEN), _words),
+    Label("Barcode", v.SERIAL, _words, needed=True),
+    Label("Specification", Field("specification", TEXT, "Specification", level=HIDDEN), _words),
+    Label("Cell Number", v.CELL_COUNT),
+    Label("Cell Count", v.CELL_COUNT),
+    Label("Max Dischg Curr", _diagnostic("max_discharge_current", CURRENT, "Rated discharge"), _milli_size, "mA"),
+    Label("Max Charge Curr", _diagnostic("max_charge_current", CURRENT, "Rated charge"), _milli_size, "mA"),
+)
+INFO_FIELDS = tuple({label.field.key: label.field for label in INFO}.values())
+
+
+def _counter(label: str, key: str, name: str) -> Label:
+    return Label(label, Field(key, COUNT, name, level=HIDDEN))
+
+
+STAT = (
+    Label("CYCLE Times", v.CYCLE_COUNT, needed=True),
+    Label("SOH", v.STATE_OF_HEALTH, needed=True),
+    _counter("COC Times", "charge_over_current_times", "Charge over current, times"),
+    _counter("DOC Times", "discharge_over_current_times", "Discharge over current, times"),
+    _counter("SC Times", "short_circuit_times", "Short circuit, times"),
+    _counter("Bat OV Times", "cell_over_voltage_times", "Cell over voltage, times"),
+    _counter("Bat UV Times", "cell_under_voltage_times", "Cell under voltage, times"),
+    _counter("Pwr OV Times", "module_over_voltage_times", "Module over voltage, times"),
+    _counter("Pwr UV Times", "module_under_voltage_times", "Module under voltage, times"),
+    _counter("COT Times", "charge_over_temperature_times", "Charge over temperature, times"),
+    _counter("CUT Times", "charge_under_temperature_times", "Charge under temperature, times"),
+    _counter("DOT Times", "discharge_over_temperature_times", "Discharge over temperature, times"),
+    _counter("DUT Times", "discharge_under_temperature_times", "Discharge under temperature, times"),
+    _counter("Shut Times", "shutdown_times", "Shutdowns"),
+    _counter("Reset Times", "reset_times", "Resets"),
+)
+STAT_FIELDS = tuple(label.field for label in STAT)
+
+MODULE_CHARGE_LIMIT = _diagnostic("module_charge_current_limit", CURRENT, "Charge current limit of a module")
+MODULE_DISCHARGE_LIMIT = _diagnostic("module_discharge_current_limit", CURRENT, "Discharge current limit of a module")
+PWRSYS = (
+    Label("Total Num", _diagnostic("modules_total", COUNT, "Modules"), needed=True),
+    Label("Present Num", stack.MODULES_ONLINE, needed=True),
+    Label("Sleep Num", _diagnostic("modules_sleeping", COUNT, "Modules sleeping")),
+    Label("System Volt", v.VOLTAGE, _milli, "mV", needed=True),
+    Label("System Curr", v.MODULE_CURRENT, _milli, "mA", needed=True),
+    Label("System RC", v.REMAINING, _milli, "mAH"),
+    Label("System FCC", v.TOTAL, _milli, "mAH"),
+    Label("System SOC", v.STATE_OF_CHARGE, _percent, "%", needed=True),
+    Label("System SOH", v.STATE_OF_HEALTH, _percent, "%"),
+    Label("Highest voltage", v.CELL_MAX, _milli, "mV"),
+    Label("Average voltage", stack.CELL_AVERAGE, _milli, "mV"),
+    Label("Lowest voltage", v.CELL_MIN, _milli, "mV"),
+    Label("Highest temperature", v.CELL_HOTTEST, _milli, "mC"),
+    Label("Average temperature", v.MODULE_TEMPERATURE, _milli, "mC"),
+    Label("Lowest temperature", v.CELL_COLDEST, _milli, "mC"),
+    Label("Recommend chg current", MODULE_CHARGE_LIMIT, _milli, "mA"),
+    Label("Recommend dsg current", MODULE_DISCHARGE_LIMIT, _milli_size, "mA"),
+    Label("system Recommend chg voltage", v.CHARGE_VOLTAGE_LIMIT, _milli, "mV", needed=True),
+    Label("system Recommend dsg voltage", v.DISCHARGE_VOLTAGE_LIMIT, _milli, "mV", needed=True),
+    Label("system Recommend chg current", v.CHARGE_CURRENT_LIMIT, _milli, "mA", needed=True),
+    Label("system Recommend dsg current", v.DISCHARGE_CURRENT_LIMIT, _milli_size, "mA", needed=True),
+)
+PWRSYS_FIELDS = (*(label.field for label in PWRSYS), v.POWER, v.CELL_SPREAD)
+# fmt: on
+
+_TITLE = re.compile(r"Power +([0-9]{1,2})")
+
+
+def module(lines: Sequence[str], position: int) -> Values:
+    """Return one module's values from the lines of `pwr n`; keys: PWR_N_FIELDS, if it has them.
+
+    Events are bits, each looked at by itself. Raises ProtocolError: "foreign" when the title names
+    another module, "format" for a missing or unreadable value, "implausible".
+    """
+    titles = [match.group(1) for line in lines if (match := _TITLE.fullmatch(line))]
+    if titles != [str(position)]:
+        raise ProtocolError("foreign", f"titles {titles}, module {position} was asked")
+    values = _read_labels(PWR_N, _labelled(lines))
+    values.update(_derived(values))
+    del values[v.CELL_SPREAD.key]
+    events, faults = values[POWER_EVENTS.key], values[FAULTS.key]
+    values.update(raised_events(int(str(events))))
+    values.update(_faults(int(str(faults))))
+    check_ranges(values)
+    return values
+
+
+def raised_events(word: int) -> Values:
+    """Return which values the power events raise, bit by bit."""
+    return {event.field.key: bool(word & event.mask) for event in EVENTS}
+
+
+def _faults(word: int) -> Values:
+    names = [name for bit, name in FAULT_NAMES.items() if word & bit]
+    others = word & ~FAULT_STATES & ~sum(FAULT_NAMES)
+    if others:
+        names.append(f"bits {others:#x}")
+    return {v.SYSTEM_FAULT.key: bool(names), FAULT_TEXT.key: ", ".join(names)}
+
+
+def identity(lines: Sequence[str], position: int | None) -> Values:
+    """Return who a module is from the lines of `info n`, or of `info` (position None); keys: of INFO_FIELDS.
+
+    Raises ProtocolError: "foreign" for another module's answer, "format".
+    """
+    values = _read_labels(INFO, _labelled(lines))
+    _check_position(values["address"], position)
+    return values
+
+
+def statistics(lines: Sequence[str], position: int | None) -> Values:
+    """Return cycles, health and counters from the lines of `stat n`, or of `stat`; keys: of STAT_FIELDS.
+
+    Raises ProtocolError: "foreign", "format", "implausible".
+    """
+    found = [line.split()[-1] for line in lines if line.startswith("Device address") and ":" not in line]
+    if len(found) != 1:
+        raise ProtocolError("format", f"{len(found)} device addresses")
+    _check_position(_integer(found[0]), position)
+    values = _read_labels(STAT, _labelled(lines))
+    check_ranges(values)
+    return values
+
+
+def _check_position(found: Value, asked: int | None) -> None:
+    if asked is not None and found != asked:
+        raise ProtocolError("foreign", f"module {found} answers, {asked} was asked")
+
+
+def system(lines: Sequence[str]) -> Values:
+    """Return the stack's values and its live limits from the lines of `pwrsys`; keys: of PWRSYS_FIELDS.
+
+    Only a console in debug mode knows the command. It has no enable bits: a limit of 0 is the sign.
+    Raises ProtocolError: "format", "implausible".
+    """
+    values = _read_labels(PWRSYS, _labelled(lines))
+    values.update(_derived(values))
+    total = values["modules_total"]
+    check_ranges(values, max(1, total) if isinstance(total, int) else 1)
+    return values
+
+
+def clock(lines: Sequence[str]) -> str:
+    """Return the battery's clock from the lines of `time`, as "2024-02-29T12:00:00". Raises ProtocolError."""
+    for line in lines:
+        match = _TIME.search(line)
+        if match and line.startswith("RTC"):
+            return f"{match.group(1)}T{match.group(2)}"
+    raise ProtocolError("format", "no time in the answer")
+
+
+# -- bat, soh, getpwr: one row a cell ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CellField:
+    """One value that every cell has: its part of the key, and of the name."""
+
+    key: str
+    quantity: Quantity
+    name: str
+
+    def of(self, cell: int) -> Field:
+        """Return the field of one cell, counted from 1."""
+        return Field(f"cell_{cell}_{self.key}", self.quantity, f"Cell {cell} {self.name}", level=HIDDEN)
+
+
+CELL_TEMPERATURE = CellField("temperature", TEMPERATURE, "temperature")
+CELL_SOC = CellField("soc", SOC, "state of charge")
+CELL_CAPACITY = CellField("capacity", CAPACITY, "charge")
+CELL_BALANCING = CellField("balancing", FLAG, "balancing")
+CELL_ROW = (CELL_TEMPERATURE, CELL_SOC, CELL_CAPACITY, CELL_BALANCING)
+SOH_COUNT = CellField("soh_count", PLAIN, "health count")
+SOH_STATE = CellField("soh_state", TEXT, "health state")
+BALANCING = Field("balancing", FLAG, "Balancing", level=DIAGNOSTIC)
+BAT_LEAST = 8
+"""Tokens of the shortest row: index, voltage, current, temperature, three states, SOC."""
+
+
+@cache
+def cell_fields(cells: int) -> tuple[Field, ...]:
+    """Return every field that `bat n` fills, for so many cells."""
+    rows = tuple(part.of(cell) for cell in range(1, cells + 1) for part in CELL_ROW)
+    return (*v.cell_voltages(cells), *rows, *v.CELL_EXTREMES, v.CELL_COLDEST, v.CELL_HOTTEST, BALANCING)
+
+
+@cache
+def health_fields(cells: int) -> tuple[Field, ...]:
+    """Return every field that `soh n` fills, for so many cells."""
+    return tuple(part.of(cell) for cell in range(1, cells + 1) for part in (SOH_COUNT, SOH_STATE))
+
+
+def cells(lines: Sequence[str]) -> Values:
+    """Return a module's cells from the lines of `bat n`; keys: cell_fields, for as many as there are.
+
+    A state of charge stands where a token ends in %, the charge behind it, balancing last: so the
+    extra state column of a US3000D shifts nothing. Charge 0 beside a state of charge above 0 is not
+    known: a US3000D says so for its slaves. Raises ProtocolError: "format" when a row is cut or one is
+    missing, "implausible".
+    """
+    rows = _cell_rows(lines, "Battery", BAT_LEAST)
+    values: Values = {}
+    millivolts, degrees, balancing = [], [], []
+    for number_, tokens in enumerate(rows, 1):
+        row = _cell_row(tokens)
+        millivolts.append(_needed(tokens[1]))
+        degrees.append(_needed(tokens[3]) / 1000)
+        balancing.append(row[CELL_BALANCING.key])
+        values[f"cell_{number_}_voltage"] = millivolts[-1] / 1000
+        values.update((f"cell_{number_}_{key}", value) for key, value in row.items())
+    values.update(v.cell_extremes(millivolts))
+    values[v.CELL_COLDEST.key], values[v.CELL_HOTTEST.key] = min(degrees), max(degrees)
+    values[BALANCING.key] = None if None in balancing else any(balancing)
+    check_ranges(values)
+    return values
+
+
+def _cell_rows(lines: Sequence[str], first: str, least: int) -> list[list[str]]:
+    """Return the rows' tokens under a header, which count the cells from 0 without a gap."""
+    heads = [at for at, line in enumerate(lines) if line.split()[0] == first]
+    if len(heads) != 1:
+        raise ProtocolError("format", f"{len(heads)} headers that begin with {first}")
+    rows = [line.split() for line in lines[heads[0] + 1 :]]
+    if not rows or [row[0] for row in rows] != [str(n) for n in range(len(rows))]:
+        raise ProtocolError("format", "the cells are not counted from 0 without a gap")
+    if len({len(row) for row in rows}) != 1 or len(rows[0]) < least:
+        raise ProtocolError("format", "rows of different or too small width")
+    return rows
+
+
+def _cell_row(tokens: Sequence[str]) -> Values:
+    percents = [at for at, token in enumerate(tokens) if token.endswith("%")]
+    if len(percents) != 1:
+        raise ProtocolError("format", f"{len(percents)} percentages in a cell's row")
+    soc = _percent(tokens[percents[0]])
+    behind = tokens[percents[0] + 1 :]
+    if behind and (len(behind) not in (2, 3) or behind[1].lower() != "mah"):
+        raise ProtocolError("format", f"{' '.join(behind)!r} behind the state of charge")
+    charge = _milli(behind[0]) if behind else None
+    return {
+        CELL_TEMPERATURE.key: _milli(tokens[3]),
+        CELL_SOC.key: soc,
+        CELL_CAPACITY.key: None if not charge and soc else charge,
+        CELL_BALANCING.key: _on(behind[2]) if len(behind) == 3 else None,
+    }
+
+
+def _needed(text: str) -> int:
+    raw = _integer(text)
+    if raw is None:
+        raise ProtocolError("format", "a cell without a value")
+    return raw
+
+
+def health(lines: Sequence[str], position: int) -> Values:
+    """Return each cell's health from the lines of `soh n`; keys: health_fields.
+
+    unconfirmed: what the count counts. Not every firmware has the command. Raises ProtocolError.
+    """
+    titles = [match.group(1) for line in lines if (match := _TITLE.fullmatch(line))]
+    if titles not in ([], [str(position)]):
+        raise ProtocolError("foreign", f"titles {titles}, module {position} was asked")
+    values: Values = {}
+    for cell, tokens in enumerate(_cell_rows(lines, "Battery", 3), 1):
+        if not tokens[2].isdigit():
+            raise ProtocolError("format", f"{tokens[2][:40]!r} is no count")
+        values[SOH_COUNT.of(cell).key] = int(tokens[2])
+        values[SOH_STATE.of(cell).key] = _condition(tokens[3]) if len(tokens) > 3 else None
+    return values
+
+
+def local(lines: Sequence[str]) -> Values:
+    """Return the console's own module from the lines of `getpwr`: a record, cells, error code, cycles.
+
+    Raises ProtocolError: "format", "implausible".
+    """
+    records = [[part.strip() for part in line.split("#")[:-1]] for line in lines]
+    if len(records) < 4 or [len(records[n]) for n in (0, -2, -1)] != [8, 1, 1]:
+        raise ProtocolError("format", "the records are not those of getpwr")
+    first, rows = records[0], records[1:-2]
+    if any(len(row) != 4 for row in rows):
+        raise ProtocolError("format", "a cell's record is cut")
+    millivolts, degrees = [_needed(row[0]) for row in rows], [_needed(row[1]) / 1000 for row in rows]
+    values: Values = {
+        v.VOLTAGE.key: _milli(first[0]),
+        v.MODULE_CURRENT.key: _milli(first[1]),
+        v.MODULE_TEMPERATURE.key: _milli(first[2]),
+        v.REMAINING.key: _milli(first[3]),
+        BASE_STATE.key: _base(first[4]),
+        v.CYCLE_COUNT.key: _integer(records[-1][0]),
+        FAULTS.key: _integer(records[-2][0]),
+    }
+    values.update((field.key, raw / 1000) for field, raw in zip(v.cell_voltages(len(rows)), millivolts, strict=True))
+    values.update(v.cell_extremes(millivolts))
+    values[v.POWER.key] = _derived(values)[v.POWER.key]
+    values[v.CELL_COLDEST.key], values[v.CELL_HOTTEST.key] = min(degrees), max(degrees)
+    check_ranges(values)
+    _check_low_high(values)
+    return values
+
+
+def module_fields(count: int) -> tuple[Field, ...]:
+    """Return every field of a module read over the console, for its cells; each key once."""
+    fields = (*PWR_FIELDS, *PWR_N_FIELDS, *cell_fields(count), *STAT_FIELDS, *INFO_FIELDS)
+    return tuple({field.key: field for field in fields}.values())
