@@ -1,0 +1,1 @@
+"""LuxPower LXP, EG4 and GSL inverters behind their WiFi datalogger."""
