@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TYPES = {
     "axpert": "bridge.simulators.axpert",
+    "pylontech": "bridge.simulators.pylontech",
+    "pylontech-extra2000": "bridge.simulators.pylontech_console",
 }
 """Config type -> the module of its simulator, imported when it is wanted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import threading
 import time
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from bridge import simulators
 from bridge.simulators.living import DayClock
 from bridge.simulators.pylontech import PylontechSimulator, bus_addresses
+from bridge.simulators.pylontech_bus import StackSimulator
+from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simulator
 from bridge.simulators.pylontech_models import MODELS
 from bridge.simulators.pylontech_stack import carry, make_modules
 from tests.shared import vectors
@@ -508,3 +512,25 @@ def test_captured_requests_are_answered(bench: Any) -> None:
             assert understood(stack.host.read_until()).code == 0, one["id"]
             asked += 1
     assert asked >= 5
+
+
+# --- from the command line ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "places", "baud"),
+    [
+        (["pylontech", "--modules", "14", "--group", "1"], PylontechSimulator, [*range(18, 30), 34, 35], 115200),
+        (["pylontech", "--modules", "US5000,US2000", "--baud", "0"], PylontechSimulator, [2, 3], None),
+        (["pylontech", "--console", "--asleep", "--modules", "2"], ConsoleSimulator, [1, 2], 1200),
+        (["pylontech-extra2000"], Extra2000Simulator, [1, 2, 3, 4], 1200),
+    ],
+)  # fmt: skip
+def test_the_command_line_builds_every_kind(words: list[str], kind: type, places: list[int], baud: int) -> None:
+    parser = argparse.ArgumentParser()
+    simulators.add_arguments(parser)
+    unit = simulators.from_arguments(parser.parse_args(words))
+    assert type(unit) is kind
+    assert isinstance(unit, StackSimulator)
+    assert sorted(unit.stack.modules) == places
+    assert unit.line.baud == baud
