@@ -332,7 +332,7 @@ def _voltages(plant: Plant, inverter: Inverter, flows: Flows, seconds: float, se
     volts = (229.0 + 6 * wave(seconds / 60, 11)) * (1.04 if split else 1.0) if grid else 0.0
     hertz = (60.0 if split else 50.0) + 0.08 * wave(seconds / 20, 12) - 0.04
     eps_volts = volts if grid else float(inverter.holds[90]) if output else 0.0
-    leg = (115.0 if split else 225.0) + low
+    leg = (110.0 if split else 230.0) + low
     heat = round(28 + 22 * max(flows.inv, flows.rec, flows.eps) / inverter.model.rated)
     return {
         "v_ac_r": volts,
@@ -342,7 +342,7 @@ def _voltages(plant: Plant, inverter: Inverter, flows: Flows, seconds: float, se
         "f_eps": (hertz if grid else float(inverter.holds[91])) if output else 0.0,
         "v_bus_1": 370.0 + low,
         "v_bus_2": 301.5,
-        "v_bus_half": 185.0 + low,
+        "v_bus_half": 190.0 + low,
         "v_eps_l1": leg if output else 0.0,
         "v_eps_l2": leg - low + 4.0 if output else 0.0,
         "p_eps_l1": flows.eps // 2 if split else 0,

@@ -88,6 +88,8 @@ class Ports:
         readers += [self._listener] if self._listener else []
         writers = [peer.sock for peer in self.peers if peer.waiting]
         writers += [self._dialling] if self._dialling else []
+        if self.dial is not None and self._dial_at > time.monotonic():
+            until = min(until, self._dial_at)
         # select and not poll: poll counts whole milliseconds
         ready, free, _ = select.select(readers, writers, [], max(0.0, until - time.monotonic()))
         if self._dialling in free:
