@@ -103,7 +103,7 @@ def test_carrying_the_sequence_moves_no_cell_far(sequence: int) -> None:
 
 
 def test_the_truth_log_says_what_the_frame_says(bench: Any) -> None:
-    stack = bench(model="US5000")
+    stack = bench(model="US5000", clock=DayClock(real=lambda: 0.0))
     heard = module_of(stack.ask(0x42, 4).info)
     record = stack.unit.truth.wait(lambda record: record.frame == "42")
     values = record.values
@@ -113,6 +113,9 @@ def test_the_truth_log_says_what_the_frame_says(bench: Any) -> None:
     assert (values["current"], values["voltage"]) == (heard.current, heard.voltage / 1000)
     assert (values["remaining_capacity"], values["total_capacity"]) == (heard.remaining / 1000, heard.total / 1000)
     assert (values["cycles"], values["address"]) == (heard.cycles, 4)
+    # tenths of °C as the model has them: the offset of 2731 is put in by the frame and taken out by the host
+    snap = stack.unit.call(lambda: stack.unit.stack.snapshot(4, record.sequence))
+    assert heard.temperatures == [tenths / 10 for tenths in snap.temperatures]
 
 
 def test_charge_follows_current_over_the_hours(bench: Any) -> None:
@@ -307,7 +310,7 @@ def test_swapped_digits_change_the_text_but_not_its_sum(bench: Any) -> None:
     stack.unit.faults.cancelling = 1
     struck = stack.raw(0x47)
     assert struck != honest
-    assert sum(struck) == sum(honest)
+    assert struck[-5:] == honest[-5:]
     assert understood(struck).code == 0
 
 

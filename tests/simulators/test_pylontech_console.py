@@ -174,6 +174,7 @@ def test_the_systems_block_wants_debug_mode_and_adds_up(console: Any) -> None:
     said = unit.fields("pwrsys")
     assert (said["Total Num"], said["Present Num"], said["Sleep Num"]) == ("3", "2", "1")
     assert said["Recommend chg current"].split() == ["25000", "mA"]
+    assert said["system Recommend chg current"].split() == ["50000", "mA"]
     assert said["system Recommend dsg current"].split() == ["-50000", "mA"]
     current = sum(int(row["Curr"]) for row in unit.table())
     assert int(said["System Curr"].split()[0]) == pytest.approx(current, abs=600)
