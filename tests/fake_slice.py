@@ -1,11 +1,16 @@
 """A device type that exists only in tests: it obeys a control file, so that faults can be made at will.
 
 Words in the file: "ok" (a reading at each poll), "silent" (NoReply), "link" (LinkError), "raise" (a
-bug), "hang" (blocks without an end), "slow" (a poll takes 0.2 s). `count` in the state rises with each reading.
+bug), "hang" (blocks without an end), "slow" (a poll takes 0.2 s), "held" (a reading is passed on 0.2 s
+after its frame came in), "chatty" (forty lines in the log at each poll).
+
+`count` in the state rises with each reading, `voltage` follows from it, `made` is the time.monotonic()
+of the frame: so a message tells how old it is, and whether it is of one piece.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +18,9 @@ from pathlib import Path
 
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import LinkError, NoReply
-from bridge.fields import COUNT, VOLTAGE, Field, Reading, Unit
+from bridge.fields import COUNT, DURATION, VOLTAGE, Field, Reading, Unit
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +31,13 @@ class Options(DeviceOptions):
     max_age: float = 1.0
     parts: int = 0
     padding: int = 0
+    bank: str | None = None
+    """A topic of other software's making, on which every reading is published too, never retained."""
+
+
+def voltage_of(count: int) -> float:
+    """Return the voltage that goes with a count."""
+    return 50 + count % 1000 / 100
 
 
 class FakeDevice:
@@ -32,7 +46,11 @@ class FakeDevice:
         self._context = context
         self._count = 0
         self.interval = options.interval
-        fields = (Field("count", COUNT, "Count"), Field("voltage", VOLTAGE, "Voltage"))
+        fields: tuple[Field, ...] = (
+            Field("count", COUNT, "Count"),
+            Field("voltage", VOLTAGE, "Voltage"),
+            Field("made", DURATION, "Made"),
+        )
         if options.padding:
             fields += (Field("padding", COUNT, "Padding"),)
         self._units = [Unit("", options.name, fields, options.max_age)]
@@ -72,13 +90,25 @@ class FakeDevice:
             time.sleep(0.05)
         if word == "slow":
             time.sleep(0.2)
+        if word == "chatty":
+            for number in range(40):
+                log.warning("line %d of many: %s", number, "x" * 200)
         self._count += 1
         self._context.tally.replies += 1
+        at = time.monotonic()
+        if word == "held":
+            time.sleep(0.2)
         for unit in self._units:
-            values: dict[str, float | int | str] = {"count": self._count, "voltage": 52.5}
+            values: dict[str, float | int | str] = {
+                "count": self._count,
+                "voltage": voltage_of(self._count),
+                "made": at,
+            }
             if self._options.padding:
-                values["padding"] = "x" * self._options.padding
-            yield Reading(unit, values, time.monotonic())
+                values["padding"] = "x" * (self._options.padding + self._count % 7)
+            yield Reading(unit, values, at)
+            if self._options.bank:
+                yield Reading(unit, values, at, topic=self._options.bank)
 
 
 def build(options: Options, context: Context) -> FakeDevice:

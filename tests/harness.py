@@ -167,15 +167,21 @@ class Proxy:
 
     `mode`: "pass", "refuse" (nobody listens), "hang" (accepts and holds everything), "hang-answers"
     (only what comes back is held), "drop-answers" (what comes back is lost).
-    `bytes_per_second` throttles; `chunk` splits what passes into pieces of that many bytes.
+    `bytes_per_second` throttles; `chunk` splits what passes into pieces of that many bytes. `accepted`
+    holds the time of each connection, `seen` what came from the near side if `record` is set.
     """
 
-    def __init__(self, target: int, port: int | None = None) -> None:
+    def __init__(
+        self, target: int, port: int | None = None, *, record: bool = False, address: str = "127.0.0.1"
+    ) -> None:
         self.port = port or free_port()
+        self._address = address
         self.mode = "pass"
         self.bytes_per_second: float | None = None
         self.chunk: int | None = None
         self.accepted: list[float] = []
+        self.seen = bytearray()
+        self._record = record
         self._target = target
         self._stop = threading.Event()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -189,7 +195,7 @@ class Proxy:
 
     def cut(self) -> None:
         """End every connection there is with a reset."""
-        for pair in self._pairs:
+        for pair in self._pairs[:]:
             for sock in pair:
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -226,7 +232,7 @@ class Proxy:
     def _listen(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self._address, self.port))
         listener.listen()
         listener.settimeout(0.1)
         self._listener = listener
@@ -270,6 +276,8 @@ class Proxy:
                 data = source.recv(self.chunk or 65536)
                 if not data:
                     break
+                if self._record and not answers:
+                    self.seen += data
                 if answers and self.mode == "drop-answers":
                     continue
                 if self.bytes_per_second:
@@ -291,8 +299,11 @@ class Bridge:
     process: subprocess.Popen[bytes] | None = None
     prelude: str = ""
     """Python run before the program, to register device types that exist only in tests."""
+    stderr: int | None = None
+    """A descriptor for its stderr instead of the file that `log` reads."""
 
     def start(self) -> Bridge:
+        self.folder.mkdir(exist_ok=True)
         path = self.folder / "config.yaml"
         path.write_text(self.config)
         path.chmod(0o600)
@@ -300,7 +311,11 @@ class Bridge:
         command = [sys.executable, "-c", code, "run", "--config", str(path)]
         with (self.folder / "bridge.log").open("ab") as output:
             self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL, stderr=output
+                command,
+                cwd=REPOSITORY,
+                env={**os.environ, **self.environ},
+                stdin=subprocess.DEVNULL,
+                stderr=output if self.stderr is None else self.stderr,
             )
         return self
 
@@ -335,6 +350,11 @@ class Bridge:
                 return int(line.split()[1])
         return 0
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def __enter__(self) -> Bridge:
         return self.start()
 
@@ -343,6 +363,32 @@ class Bridge:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait(5)
+
+
+class Manager:
+    """A datagram socket in the service manager's place; `path` goes into NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(0.05)
+        self.lines: list[str] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                self.lines += self._socket.recv(4096).decode().split("\n")
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._socket.close()
+        self._thread.join(1)
 
 
 @contextlib.contextmanager

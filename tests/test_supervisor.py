@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from bridge import supervisor
 from bridge.notify import Notifier
 from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
-from tests.harness import await_true
+from tests.harness import Manager, await_true
 
 
 class Worker:
@@ -36,32 +35,6 @@ class Worker:
                 raise RuntimeError("dies for the test")
             if self.mood == "well":
                 self.beat_at = time.monotonic()
-
-
-class Manager:
-    """A datagram socket in the service manager's place."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
-        self._socket.settimeout(0.05)
-        self.lines: list[str] = []
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                self.lines += self._socket.recv(4096).decode().split("\n")
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-
-    def close(self) -> None:
-        self._socket.close()
-        self._thread.join(1)
 
 
 @pytest.fixture

@@ -9,6 +9,9 @@ How the library's traps are kept out (measured with paho-mqtt 2.2, mosquitto 2.0
 - A publishing thread sends on the socket itself, under this object's lock, while the socket takes
   it; what it does not take waits in the Outbox, and the thread here goes on when it can.
   The library never holds more than one unfinished packet.
+- A kernel takes megabytes for a broker that stands still or a link that crawls, and delivers them old.
+  So one QoS 0 message at a time asks for a receipt (it goes as QoS 1); while the broker owes one for
+  long, states wait in the Outbox, where the newest wins.
 - A dead link shows by silence: after 1.5 x keepalive without a byte from the broker the connection
   is given up. The library, asked for half the keep-alive, pings in time to provoke an answer.
 """
@@ -21,6 +24,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 import uuid
@@ -52,6 +56,14 @@ holds a 60 MB payload back. MQTT 3.1.1 has no such word; there only the broker's
 
 UNACKNOWLEDGED = 32
 """QoS 1 messages under way at most."""
+
+RECEIPT_SECONDS = 0.5
+"""How long the broker may owe a receipt before messages wait for it. What was sent since then may
+arrive old, so this is how much of the past a frozen broker can still hand out."""
+
+BURST_SECONDS = 0.05
+"""The same on a link that has proved slow: enough to send what waits, then the receipt is waited for. It
+counts as quick again when a receipt takes no longer than twice this."""
 
 ARRIVED = 256
 """Received messages waiting for this thread at most; a flood past it is dropped and counted."""
@@ -122,6 +134,8 @@ class Broker:
         with self._lock:
             self._outbox.put(message)
             self._flush()
+            if self._client is not None and self._client.want_write():
+                self._poke()  # the rest goes when the socket can be written, which the mqtt thread watches
 
     def waiting(self) -> int:
         """Messages not yet handed over, plus those the broker has not acknowledged."""
@@ -161,9 +175,9 @@ class Broker:
             ending = self._one_connection()
             if self._closing.is_set():
                 return
-            pause = self._patience.pause(ending)
-            if ending.kind in ("protocol", "unanswered"):
-                self._other_protocol()
+            ending, pause = self._patience.judge(ending)
+            if ending.kind == "protocol" or (ending.kind == "unanswered" and not self.connects):
+                self._other_protocol()  # one who has answered before is only away, behind a port forwarder say
             self._tell(ending, pause)
             self._rest(pause)
 
@@ -210,6 +224,7 @@ class Broker:
         if session.ending is not None:
             return session.ending
         with self._lock:
+            _set_linger(client.socket(), True)
             client.disconnect()
         return Ending("closed", "closed by us")
 
@@ -293,7 +308,8 @@ class Broker:
     def _blame_size(self, ending: Ending, largest: Message) -> None:
         """Learn from a broker that ends the connection over a message's size, so that it is not sent for ever."""
         if ending.kind == "too_large" or self._patience.repeatedly_after(ending, largest.topic, len(largest.payload)):
-            self._size_limit = len(largest.topic) + len(largest.payload) + PACKET_OVERHEAD - 1
+            # an eighth less: the next message of that topic may be a few bytes shorter, and no more welcome
+            self._size_limit = (len(largest.topic) + len(largest.payload) + PACKET_OVERHEAD) * 7 // 8
 
     def _other_protocol(self) -> None:
         """Speak the other protocol next time: the broker did not take this one."""
@@ -327,23 +343,24 @@ class Broker:
         if client is None or session is None:
             return
         now = time.monotonic()
-        while not client.want_write() and session.ending is None and len(session.unacknowledged) < UNACKNOWLEDGED:
+        while not client.want_write() and session.takes_more(now):
             message = self._outbox.next(now)
             if message is None:
                 return
             if self._fits(message, session):
-                self._hand_over(client, session, message)
-        self._poke()  # the rest goes when the socket can be written, which the mqtt thread watches
+                self._hand_over(client, session, message, now)
 
-    def _hand_over(self, client: paho.Client, session: _Session, message: Message) -> None:
+    def _hand_over(self, client: paho.Client, session: _Session, message: Message, now: float) -> None:
         """Give one message to the library, which writes it at once."""
-        if session.largest is None or len(message.payload) > len(session.largest.payload):
-            session.largest = message
-        info = client.publish(message.topic, message.payload, message.qos, message.retain)
+        session.note_size(message)
+        ask = message.qos == 0 and session.receipt is None
+        info = client.publish(message.topic, message.payload, 1 if ask else message.qos, message.retain)
         if message.qos:
             session.unacknowledged[info.mid] = message
         elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._outbox.give_back(message)
+        elif ask:
+            session.receipt = _Receipt(info.mid, message.topic, now, session.handed)
 
     def _fits(self, message: Message, session: _Session) -> bool:
         """Whether the broker takes a message of this size; if not it is dropped, with one line in the log."""
@@ -373,14 +390,14 @@ class Broker:
             reconnect_on_failure=False,
         )
         client.connect_timeout = 5.0
-        client.max_inflight_messages_set(UNACKNOWLEDGED)
+        client.max_inflight_messages_set(UNACKNOWLEDGED + 1)  # and the receipt
         client.will_set(self._status_topic, b"offline", qos=1, retain=True)
         password = self._config.password
         if self._config.username or password:
             client.username_pw_set(self._config.username or "", password.reveal() if password else None)
         if self._config.tls is not None:
             client.tls_set_context(tls_context(self._config.tls.ca, self._config.tls.certificate, self._config.tls.key))
-        client.on_socket_open = _no_delay
+        client.on_socket_open = _set_up_socket
         client.on_connect = session.on_connect
         client.on_subscribe = session.on_subscribe
         client.on_publish = session.on_publish
@@ -403,6 +420,17 @@ class Broker:
         return note
 
 
+@dataclass(frozen=True, slots=True)
+class _Receipt:
+    """The acknowledgement that the broker owes for one of the QoS 0 messages."""
+
+    mid: int
+    topic: str
+    asked_at: float
+    number: int
+    """How many messages had been handed over by then, this one included."""
+
+
 class _Session:
     """What is known of one connection; its methods are the library's callbacks."""
 
@@ -417,8 +445,13 @@ class _Session:
         self.server_keepalive = 0
         self.arrived: deque[Arrived] = deque()
         self.unacknowledged: dict[int, Message] = {}
+        self.receipt: _Receipt | None = None
+        self._patience = RECEIPT_SECONDS
         self.denied: deque[tuple[str, str]] = deque()
+        self.handed = 0
         self.largest: Message | None = None
+        """The largest message that the broker may not have read yet."""
+        self._largest_number = 0
         self._granted: list[ReasonCode] = []
 
     def lived(self) -> float:
@@ -428,6 +461,35 @@ class _Session:
     def silence_limit(self, keepalive: int) -> float:
         """Seconds without a byte from the broker after which it counts as gone."""
         return 1.5 * max(keepalive, self.server_keepalive)
+
+    def note_size(self, message: Message) -> None:
+        """Count a message that is handed over, and remember the largest."""
+        self.handed += 1
+        if self.largest is None or len(message.payload) > len(self.largest.payload):
+            self.largest, self._largest_number = message, self.handed
+
+    def takes_more(self, now: float) -> bool:
+        """Whether the broker keeps up with what it was sent."""
+        return self.ending is None and not self._owes(now) and len(self.unacknowledged) < UNACKNOWLEDGED
+
+    def _owes(self, now: float) -> bool:
+        """Whether messages wait for a receipt; one that was forgotten is given up when the broker is alive."""
+        if self.receipt is None or now - self.receipt.asked_at <= self._patience:
+            return False
+        if now - self.receipt.asked_at > ANSWER_SECONDS and self.heard_at > self.receipt.asked_at + ANSWER_SECONDS / 2:
+            self.receipt = None
+            return False
+        return True
+
+    def _receipt_came(self, receipt: _Receipt) -> None:
+        self.receipt = None
+        if self._largest_number <= receipt.number:
+            self.largest = None
+        took = time.monotonic() - receipt.asked_at
+        if took > RECEIPT_SECONDS:
+            self._patience = BURST_SECONDS
+        elif took < 2 * BURST_SECONDS:
+            self._patience = RECEIPT_SECONDS
 
     def end(self, ending: Ending) -> None:
         if self.ending is None:
@@ -456,9 +518,15 @@ class _Session:
     def on_publish(
         self, _client: paho.Client, _userdata: Any, mid: int, code: ReasonCode, _properties: Properties | None
     ) -> None:
-        message = self.unacknowledged.pop(mid, None)
-        if message is not None and code.is_failure:
-            self.denied.append((message.topic, str(code)))
+        if self.receipt is not None and self.receipt.mid == mid:
+            topic = self.receipt.topic
+            self._receipt_came(self.receipt)
+        elif message := self.unacknowledged.pop(mid, None):
+            topic = message.topic
+        else:
+            return
+        if code.is_failure:
+            self.denied.append((topic, str(code)))
 
     def on_disconnect(
         self, _client: paho.Client, _userdata: Any, flags: Any, code: ReasonCode, _properties: Properties | None
@@ -499,10 +567,23 @@ def _connect_properties() -> Properties:
     return properties
 
 
-def _no_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
+def _set_up_socket(_client: paho.Client, _userdata: Any, sock: Any) -> None:
     # without it the kernel holds a small message back while an earlier one is unacknowledged: p99 to
     # a subscriber is 21 ms instead of 0.2 ms (measured on loopback)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         log.debug("TCP_NODELAY not set")
+    _set_linger(sock, False)
+
+
+def _set_linger(sock: Any, linger: bool) -> None:
+    """Say what the kernel does at close with bytes not yet delivered: go on for minutes, or drop them.
+
+    After a dead link they would reach the broker old, beside the next connection's new ones.
+    """
+    if sock is not None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", not linger, 0))
+        except OSError:
+            log.debug("SO_LINGER not set")
