@@ -46,7 +46,8 @@ class LxpFaults(Faults):
     reset: bool = False
     """A dropped link ends with RST instead of FIN."""
     segment: int = 0
-    """Bytes leave that many at a time, across the borders of frames held back by `merge`; 1 is byte by byte."""
+    """Bytes leave that many at a time, across the borders of frames held back by `merge`; 1 is byte by byte.
+    They follow each other after 1 ms, or after `byte_pause`."""
     wrong_crc: bool = False
     frame_length: int | None = None
     """This in the place of the envelope's length."""

@@ -117,7 +117,12 @@ class Plant:
     grid_present: bool = True
     skipped: float = 0.0
     """Simulated seconds that were passed over by fast_forward."""
-    _until: float = field(default=-1.0, init=False)
+    _until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        # from the day's start on, not from the first look at it: so the looks make no difference
+        start = self.clock.start
+        self._until = start.hour * 3600.0 + start.minute * 60 + start.second
 
     def now(self) -> float:
         """Return the simulated seconds since the first midnight."""
@@ -130,8 +135,6 @@ class Plant:
     def advance(self) -> float:
         """Let the plant live up to now; return the simulated time."""
         now = self.now()
-        if self._until < 0:
-            self._until = now - now % GRID
         while self._until + GRID <= now:
             self._live(self._until)
             self._until += GRID
