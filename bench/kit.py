@@ -59,7 +59,8 @@ def peer(name: str, requirement: str) -> Path | None:
     venv = REPOSITORY / f".bench-venv-{name}"
     if not (venv / ".done").exists():
         print(f"installing {requirement} to measure against", file=sys.stderr)
-        for command in ([sys.executable, "-m", "venv", str(venv)], [str(venv / "bin/pip"), "-q", "install", requirement]):
+        pip = [str(venv / "bin/pip"), "-q", "install", requirement]
+        for command in ([sys.executable, "-m", "venv", str(venv)], pip):
             if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 return None
         (venv / ".done").touch()
@@ -70,7 +71,8 @@ def child(python: Path | str, script: str, *arguments: str) -> Any:
     """Run a script of bench/peers with that interpreter; return the JSON it prints, None when it fails."""
     path = REPOSITORY / "bench" / "peers" / script
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": ""}
-    done = subprocess.run([str(python), str(path), *arguments], capture_output=True, text=True, env=environ, check=False)
+    command = [str(python), str(path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     if done.returncode:
         print(f"{script}: {done.stderr.strip()[-300:]}", file=sys.stderr)
         return None

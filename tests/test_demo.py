@@ -1,0 +1,64 @@
+"""The demo, as a new user starts it: it ends by itself with a summary, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bridge.tools.demo import brief
+from tests.shared import REPOSITORY
+
+
+def start(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bridge", "demo", *arguments],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path), **(environ or {})},
+    )  # fmt: skip
+
+
+def test_the_demo_shows_every_device_and_ends_with_a_summary(tmp_path: Path) -> None:
+    demo = start(tmp_path, "--seconds", "8")
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 0, output
+    assert "mosquitto_sub -h 127.0.0.1 -p" in output
+    assert "Messages per topic:" in output
+    for topic in ("solarbridge/status", "solarbridge/roof/state", "solarbridge/barn/state", "power/axpert", "power/barn"):
+        assert topic in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_runs_on_the_embedded_broker_alone(tmp_path: Path) -> None:
+    # an empty PATH hides an installed mosquitto from this one process; /usr/sbin is looked at besides, so the
+    # search itself is switched off by name
+    code = (
+        "import shutil, sys; shutil.which = lambda *_, **__: None\n"
+        "from bridge.cli import main; sys.exit(main(['demo', '--seconds', '10']))"
+    )
+    demo = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "Broker: amqtt" in demo.stdout
+    assert "solarbridge/roof/state" in demo.stdout
+
+
+def test_ctrl_c_ends_the_demo_cleanly(tmp_path: Path) -> None:
+    demo = start(tmp_path)
+    time.sleep(4)
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=15)
+    assert demo.returncode == 0, output
+    assert "Messages per topic:" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_payload_is_shown_in_one_line_without_what_is_not_known() -> None:
+    text = brief(b'{"a": 1, "b": null, "c_code": 7, "d": "x\\u001by"}', 80)
+    assert text == "a=1  d=x?y"
+    assert len(brief(b'{"long": "' + b"x" * 500 + b'"}', 40)) == 40
