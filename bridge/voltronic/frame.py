@@ -147,9 +147,9 @@ def printable(body: bytes, frame: bytes) -> str:
 
 
 def _without_bracket(rest: bytes) -> ProtocolError:
-    """Say what a segment without ``(`` is: an echo of the command means "unknown command"."""
+    """Say what a segment without ``(`` is: an echo, and the ``^0`` of PI18, mean "unknown command"."""
     if len(rest) >= 4 and matches(rest[:-3], rest[-3:-1]):
-        if rest.startswith(b"^"):
-            return ProtocolError("foreign", "an answer of another protocol (PI17 or PI18)", rest)
-        return ProtocolError("refused", "the command came back as it was sent", rest)
+        another = rest.startswith(b"^")
+        detail = "answered in PI17 or PI18" if another else "the command came back as it was sent"
+        return ProtocolError("refused", detail, rest)
     return ProtocolError("format", "a line without the start of a reply", rest)

@@ -349,7 +349,7 @@ QPGS = Inquiry("QPGS", (
     Token("exists",                    PLAIN, "In a parallel set", shape=r"\d", published=False),
     Token("serial_number", TEXT, "Serial number", text, shape=SERIAL, published=False, contract=SERIAL_NUMBER),
     Token("mode",                      TEXT, "Mode", text, shape=LETTER, codes=MODES, contract=MODE_FLAGS),
-    Token("fault_code",                TEXT, "Fault", text, codes=FAULTS),
+    Token("active_fault",                TEXT, "Active fault", text, wire="fault_code", codes=FAULTS),
     Token("grid_voltage",              VOLTAGE, "Grid voltage", contract=floats("GridVoltage")),
     Token("grid_frequency",            FREQUENCY, "Grid frequency", contract=floats("GridFrequency")),
     Token("ac_output_voltage",         VOLTAGE, "AC output voltage", contract=floats("OutputVoltage")),
@@ -368,9 +368,9 @@ QPGS = Inquiry("QPGS", (
     bits("inverter_status",           "Inverter status bits", INVERTER_STATUS),
     coded("output_mode", "Output mode", OUTPUT_MODES, level=DIAG, contract=same("OutputMode")),
     coded("charger_source_priority", "Charger source priority", CHARGER_PRIORITIES, level=DIAG, contract=_PRIORITY),
-    Token("max_charger_current", CURRENT, "Maximum charging current", level=DIAG, contract=same("MaxChargeCurrent")),
+    Token("max_charger_current", CURRENT, "Charging limit", level=DIAG, contract=same("MaxChargeCurrent")),
     Token("max_charger_range", CURRENT, "Largest charging current", level=DIAG, contract=same("MaxChargerRange")),
-    Token("max_ac_charger_current", CURRENT, "Maximum AC charging current", level=DIAG, contract=same("MaxAcChargerCurrent")),
+    Token("max_ac_charger_current", CURRENT, "AC charging limit", level=DIAG, contract=same("MaxAcChargerCurrent")),
     Token("pv1_current",               CURRENT, "PV1 current", contract=same("PvInputCurrentForBattery")),
     Token("battery_discharge_current", CURRENT, "Battery discharge current", contract=same("BatteryDischargeCurrent")),
     Token("pv2_voltage",               VOLTAGE, "PV2 voltage"),
@@ -397,7 +397,7 @@ QP2GS = Inquiry("QP2GS", (
         Token("exists_raw", TEXT, "In a parallel set", text, published=False),  # unconfirmed: 11 in a capture
         Token("serial_number",            TEXT, "Serial number", text, shape=SERIAL, published=False),
         Token("mode",                     TEXT, "Mode", text, shape=LETTER, codes=MODES),
-        Token("fault_code",               TEXT, "Fault", text, codes=FAULTS),
+        Token("active_fault",               TEXT, "Active fault", text, wire="fault_code", codes=FAULTS),
         Token("l2_grid_voltage",          VOLTAGE, "L2 grid voltage"),
         Token("l2_grid_frequency",        FREQUENCY, "L2 grid frequency"),
         Token("l2_output_voltage",        VOLTAGE, "L2 output voltage"),
@@ -931,12 +931,20 @@ PI30: Mapping[str, Inquiry] = {inquiry.command: inquiry for inquiry in _ALL}
 _PI41_OWN = (PI41_QPIGS, PI41_QPGS, PI41_QPIRI, PI41_QPIWS)
 PI41: Mapping[str, Inquiry] = {**PI30, **{inquiry.command: inquiry for inquiry in _PI41_OWN}}
 
-UNIT_OF_SET = QPGS.view(lambda row: not row.shared, BATTERY_FLOWS)
-"""What a unit of a parallel set publishes of its QPGSn reply."""
-WHOLE_SET = QPGS.view(lambda row: row.shared)
-"""What belongs to the whole set, the same in every unit's reply: published once."""
-LONE_UNIT = QPGS.view(lambda row: row.wire_name == "fault_code")
-"""What QPGS0 tells of a lone inverter that QPIGS does not."""
+
+def unit_of_set(qpgs: Inquiry) -> Inquiry:
+    """Return what a unit of a parallel set publishes of its QPGSn reply."""
+    return qpgs.view(lambda row: not row.shared, qpgs.derived)
+
+
+def whole_set(qpgs: Inquiry) -> Inquiry:
+    """Return what belongs to the whole set, the same in every unit's reply: published once."""
+    return qpgs.view(lambda row: row.shared)
+
+
+def lone_unit(qpgs: Inquiry) -> Inquiry:
+    """Return what QPGS0 tells of a lone inverter that QPIGS does not."""
+    return qpgs.view(lambda row: row.wire_name == "fault_code")
 
 
 def inquiry_of(command: str, known: Mapping[str, Inquiry] = PI30) -> Inquiry | None:

@@ -210,7 +210,7 @@ class FaultInquiry(CommaInquiry):
         values = super().publish(decoded)
         alarms = {row.key: values[row.key] for row in self.rows if row.quantity is PROBLEM}
         active = [key.removeprefix("alarm_") for key, on in alarms.items() if on]
-        values["fault"] = values["fault_code"] not in ("none", None)
+        values["fault"] = values["active_fault"] not in ("none", None)
         return values | {"warning": bool(active), "alarms": ",".join(active) or "none"}
 
     def fields(self, decoded: Decoded | None = None) -> tuple[Field, ...]:
@@ -219,7 +219,7 @@ class FaultInquiry(CommaInquiry):
 
 
 FWS = FaultInquiry("FWS", (
-    Token("fault_code", TEXT, "Fault", text, shape=r"\d\d", codes=FAULTS),
+    Token("active_fault", TEXT, "Active fault", text, wire="fault_code", shape=r"\d\d", codes=FAULTS),
     _alarm("line_fail",        "Line fail"),
     _alarm("output_short",     "Output short circuit"),
     _alarm("over_temperature", "Over temperature"),
@@ -247,7 +247,7 @@ def _set(key: str, quantity: Quantity, name: str) -> Token:
 PGS = CommaInquiry("PGS", (
     Token("exists",                    PLAIN, "In a parallel set", whole, published=False),
     coded("mode",                      "Mode", MODES),
-    Token("fault_code",                TEXT, "Fault", text, codes=FAULTS),
+    Token("active_fault",                TEXT, "Active fault", text, wire="fault_code", codes=FAULTS),
     Token("grid_voltage",              VOLTAGE, "Grid voltage", tenth),
     Token("grid_frequency",            FREQUENCY, "Grid frequency", tenth),
     Token("ac_output_voltage",         VOLTAGE, "AC output voltage", tenth),

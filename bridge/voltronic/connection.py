@@ -1,0 +1,181 @@
+"""One question at a time over a link, until its answer or a deadline.
+
+A reply says nothing about the question it answers, so what is received is judged by three things: nothing is
+under way when a question is sent (what had come unasked is thrown away), the reply must have the form of what
+was asked, and it must be complete before its deadline. Inquiries whose replies look alike (`twin`) are asked
+only on a settled line: where nothing came late, unasked or out of turn for SETTLED_AFTER seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.devices import Tally
+from bridge.errors import NoReply, ProtocolError
+from bridge.transports.base import Link
+from bridge.voltronic import frame, pi18
+from bridge.voltronic.inquiry import Decoded
+
+log = logging.getLogger(__name__)
+
+FIRST_BYTE = 3.0
+"""Seconds to the first byte of a reply; 2 s were too short on an EASun SMV III (ned-kelly issue 90)."""
+BETWEEN = 1.0
+"""Seconds from one piece of a reply to the next."""
+IN_ALL = 6.0
+"""Seconds for a whole reply, however it drips."""
+SENDING = 2.0
+"""Seconds in which the port must take a question."""
+SETTLED_AFTER = 10.0
+"""Longer than any answer to an earlier question can take."""
+
+_BETWEEN_REPLIES = b"\x00\n"
+"""Filling of USB reports, and the LF some firmwares send behind CR: no sign of trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How one protocol puts a question and says no. Its `decoder` is made anew for each question."""
+
+    forms: Callable[[str], tuple[bytes, ...]]
+    decoder: Callable[[], frame.Decoder | pi18.Decoder]
+    refusal: str
+    consent: str
+
+
+PI30_SPEECH = Speech(frame.forms, frame.Decoder, "NAK", "ACK")
+PI18_SPEECH = Speech(pi18.forms, pi18.Decoder, "0", "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reply said, and the time.monotonic() of its last byte."""
+
+    decoded: Decoded
+    at: float
+
+
+class Line:
+    """Puts questions to the inverter on one open link. Owned by one thread."""
+
+    def __init__(self, link: Link, tally: Tally) -> None:
+        self._link = link
+        self._tally = tally
+        self._form: dict[str, int] = {}
+        self._settled_from = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether no answer to an earlier question can still be on its way."""
+        return time.monotonic() >= self._settled_from
+
+    def disturb(self) -> None:
+        """Note that question and answer may be out of step."""
+        self._settled_from = time.monotonic() + SETTLED_AFTER
+
+    def close(self) -> None:
+        """Close the link."""
+        self._link.close()
+
+    def ask(self, speech: Speech, command: str, read: Callable[[str], Decoded]) -> Answer:
+        """Return the answer to `command`, asked a second time when the first try fails.
+
+        `read` turns a reply's text into values and raises ProtocolError for a reply that is not meant.
+        Raises ProtocolError, of kind "refused" when the inverter does not know the command, and NoReply.
+        """
+        frames = speech.forms(command)
+        likely = self._form.get(command, 0)
+        failure: ProtocolError | NoReply
+        for number in (likely, (likely + 1) % len(frames)):
+            try:
+                answer = self._exchange(speech, command, frames[number], read)
+            except ProtocolError as err:
+                self._tally.failed(err.kind, f"{command}: {err}")
+                failure = err
+                if err.kind == "refused" and len(frames) == 1:
+                    break
+            except NoReply as err:
+                self._tally.failed("no_reply", str(err))
+                self.disturb()
+                failure = err
+            else:
+                self._form[command] = number
+                self._tally.replies += 1
+                return answer
+        raise failure
+
+    def _exchange(self, speech: Speech, command: str, question: bytes, read: Callable[[str], Decoded]) -> Answer:
+        """Send one question and return the newest whole reply that fits it. Raises ProtocolError, NoReply."""
+        if self._link.drain().strip(_BETWEEN_REPLIES):
+            self._tally.failed("late", f"{command}: bytes nobody was waiting for")
+            self.disturb()
+        log.debug("tx %s", question.hex(" "))
+        sent = time.monotonic()
+        self._link.write(question, sent + SENDING)
+        hearing = Hearing(speech, command, read)
+        try:
+            return self._listen(hearing, sent)
+        finally:
+            self._tally.busy += time.monotonic() - sent
+            if hearing.foreign:
+                self.disturb()
+
+    def _listen(self, hearing: Hearing, sent: float) -> Answer:
+        deadline, end = sent + FIRST_BYTE, sent + IN_ALL
+        while True:
+            data = self._link.read(min(deadline, end))
+            now = time.monotonic()
+            if data:
+                log.debug("rx %s", data.hex(" "))
+                if now > min(deadline, end):
+                    # this process stood still, or the inverter did: nobody knows how old that answer is
+                    self.disturb()
+                    raise ProtocolError("late", "complete only after its deadline", data)
+                deadline = now + BETWEEN
+            decoded = hearing.hear(data)
+            if decoded is not None:
+                return Answer(decoded, now)
+            if not data or now >= end:
+                raise hearing.failure or NoReply(f"{hearing.command}: no answer")
+
+
+class Hearing:
+    """What came after one question: cut into replies, the last one that fits is the answer."""
+
+    def __init__(self, speech: Speech, command: str, read: Callable[[str], Decoded]) -> None:
+        self.command = command
+        self.failure: ProtocolError | None = None
+        self.foreign = False
+        self._speech = speech
+        self._decoder = speech.decoder()
+        self._read = read
+
+    def hear(self, data: bytes) -> Decoded | None:
+        """Return the answer if `data` completes it; b"" says that no more is coming.
+
+        Raises ProtocolError of kind "refused"; any other failure is kept, since the answer itself may follow.
+        """
+        self._decoder.receive(data)
+        found = None
+        while True:
+            try:
+                payload = self._decoder.next_reply(timed_out=not data)
+                if payload is None:
+                    break
+                found = self._judge(payload)
+            except ProtocolError as err:
+                self.failure = err
+                self.foreign |= err.kind == "foreign"
+        if found is None and self.failure is not None and self.failure.kind == "refused":
+            raise self.failure
+        return found
+
+    def _judge(self, payload: str) -> Decoded:
+        if payload == self._speech.refusal:
+            raise ProtocolError("refused", "the inverter does not know or allow it")
+        if payload == self._speech.consent:
+            raise ProtocolError("foreign", "an answer to somebody's setting", payload.encode())
+        return self._read(payload)
