@@ -51,6 +51,7 @@ class Publisher:
         self.beat_at = time.monotonic()
         self.crashes = 0
         self._build = build
+        self._device: Device | None = None
         self._sinks = sinks
         self._stop = stop
         self._link_trouble: str | None = None
@@ -74,11 +75,11 @@ class Publisher:
 
     def _attend(self) -> float:
         """Open the device and serve it until something fails; return the seconds to wait then."""
-        device = None
         try:
-            device = self._build(Context(stop=self._stop, tally=self.tally, beat=self.beat))
-            device.open()
-            self._serve(device)
+            if self._device is None:
+                self._device = self._build(Context(stop=self._stop, tally=self.tally, beat=self.beat))
+            self._device.open()
+            self._serve(self._device)
         except (LinkError, NoReply, ProtocolError) as err:
             self._note_trouble(err)
             return self._reopen.pause()
@@ -87,13 +88,18 @@ class Publisher:
         except Exception:  # the one broad except: a bug in one slice must not silence the others
             self.crashes += 1
             self.tally.failed("crash", "see the log")
-            log.exception("%s: crashed, restarting it later", self.name)
+            log.exception("%s: crashed, starting it anew later", self.name)
+            self._close()
+            self._device = None
             return self._recover.pause()
         finally:
-            if device is not None:
-                device.close()
+            self._close()
             self.presence.lost()
         return 0.0
+
+    def _close(self) -> None:
+        if self._device is not None:
+            self._device.close()
 
     def _note_trouble(self, err: Exception) -> None:
         """Count a failed link; log it when it is news, not at every attempt."""
