@@ -68,10 +68,7 @@ def group_request(command: int, group: int) -> bytes:
 
 # -- 42h: analog values ------------------------------------------------------------------------------------------------
 
-TEMPERATURE_GROUPS = {2: "cells 1 to 4", 3: "cells 5 to 8", 4: "cells 9 to 12", 5: "cells 13 to 16"}
-"""Which cells a temperature belongs to, by its place in the frame; the first is the BMS board's.
-unconfirmed: the sixth is the MOSFET's by the document, but it reads like a cell's on a US5000."""
-LAST_CELL_SENSOR = max(TEMPERATURE_GROUPS)
+LAST_CELL_SENSOR = max(v.TEMPERATURE_GROUPS)
 ABSENT_SENSOR = (0x0000, 0xFFFF)
 
 # fmt: off
@@ -95,17 +92,6 @@ MEASURED = (
 )
 
 
-@cache
-def temperatures(sensors: int) -> tuple[Field, ...]:
-    """Return the fields of a frame with that many temperatures; the first is the module's own."""
-    names = {n: f"Temperature of {TEMPERATURE_GROUPS[n]}" for n in TEMPERATURE_GROUPS}
-    rest = (
-        Field(f"temperature_{n}", TEMPERATURE, names.get(n, f"Temperature {n}"), level=HIDDEN)
-        for n in range(2, sensors + 1)
-    )
-    return (v.MODULE_TEMPERATURE, *rest)[:sensors]
-
-
 @dataclass(frozen=True, slots=True)
 class _Shape:
     """A module's 42h record with so many cells and temperatures: how it is unpacked, and the keys of its values."""
@@ -118,7 +104,7 @@ class _Shape:
 
 @cache
 def _shape(cells: int, sensors: int) -> _Shape:
-    fields = (*MEASURED, *temperatures(sensors)[1:], *v.cell_voltages(cells))
+    fields = (*MEASURED, *v.temperatures(sensors)[1:], *v.cell_voltages(cells))
     return _Shape(
         struct.Struct(f">B{cells}HB{sensors}HhHHBHH"), cells, sensors, tuple(field.key for field in fields)
     )
@@ -578,7 +564,7 @@ def module_fields(cells: int, sensors: int) -> tuple[Field, ...]:
     """Return every field of a module read over RS485, for its cells and temperatures."""
     return (
         *MEASURED,
-        *temperatures(sensors)[1:],
+        *v.temperatures(sensors)[1:],
         *v.cell_voltages(cells),
         *MANAGEMENT_FIELDS,
         *ALARM_FIELDS,

@@ -28,7 +28,7 @@ RANGES = {
     v.MOS_TEMPERATURE.key:         (-40.0, 150.0),
     v.STATE_OF_CHARGE.key:         (0.0, 105.0),
     v.STATE_OF_HEALTH.key:         (0.0, 110.0),
-    v.TOTAL.key:                   (1.0, 1000.0),
+    v.TOTAL.key:                   (0.0, 1000.0),
     v.REMAINING.key:               (0.0, 1050.0),
     v.CYCLE_COUNT.key:             (0.0, 30000.0),
     v.CHARGE_VOLTAGE_LIMIT.key:    (10.0, 70.0),
@@ -46,9 +46,11 @@ is that sum to the millivolt, but another model may measure it apart."""
 # How far a value may move between two readings: at once, and a second.
 CELL_STEP, CELL_PER_AMPERE, CELL_PER_SECOND = 0.030, 0.004, 0.005
 MISMATCH_STEP = 0.012
-TEMPERATURE_STEP, TEMPERATURE_PER_SECOND = 3.0, 0.2
+TEMPERATURE_STEP, TEMPERATURE_PER_SECOND = 1.5, 0.2
 SOC_STEP, SOC_PER_SECOND = 2.5, 0.1
 CYCLE_STEP = 2
+EXACT, EXACT_AFTER = 0.0005, 3
+"""V within which cells and module voltage are equal, and after how many such readings they must stay so."""
 
 
 def refuse(reason: str) -> ProtocolError:
@@ -65,7 +67,7 @@ def check_ranges(values: Values, modules: int = 1) -> None:
     """Raise ProtocolError "implausible" when a known value is outside RANGES, for that many modules together."""
     for key, (low, high) in RANGES.items():
         value = values.get(key)
-        if value is None or not isinstance(value, int | float) or low <= value <= high:
+        if value is None or isinstance(value, str) or low <= value <= high:
             continue
         if modules == 1 or key not in SUMMED or not modules * low <= value <= modules * high:
             raise refuse(f"{key} {value:g} is not within {low:g} to {high:g}")
@@ -97,7 +99,7 @@ def check_change(before: Values, after: Values, seconds: float) -> None:
     for field in (*v.cell_voltages(_cells(after)), v.CELL_MIN, v.CELL_MAX):
         _limit(before, after, field, cell_step)
     _limit(before, after, v.VOLTAGE, cell_step * max(1, _cells(after) or 16))
-    for field in (v.MODULE_TEMPERATURE, v.CELL_COLDEST, v.CELL_HOTTEST):
+    for field in (*v.temperatures(_sensors(after)), v.CELL_COLDEST, v.CELL_HOTTEST):
         _limit(before, after, field, TEMPERATURE_STEP + TEMPERATURE_PER_SECOND * drift)
     _limit(before, after, v.STATE_OF_CHARGE, SOC_STEP + SOC_PER_SECOND * drift)
     _limit(before, after, v.TOTAL, 0.0)
@@ -130,6 +132,14 @@ def _cells(values: Values) -> int:
     return count
 
 
+def _sensors(values: Values) -> int:
+    """How many temperatures a state holds, at least the module's own; they are numbered from 2 without a gap."""
+    count = 1
+    while f"temperature_{count + 1}" in values:
+        count += 1
+    return count
+
+
 def _moved(before: Values, after: Values, field: Field) -> float | None:
     was, now = number(before, field), number(after, field)
     return None if was is None or now is None else abs(now - was)
@@ -152,25 +162,36 @@ class Watch:
     def __init__(self) -> None:
         self._taken: tuple[Values, float] | None = None
         self._refused: tuple[Values, float] | None = None
+        self._exact = 0
 
     def admit(self, values: Values, at: float) -> None:
         """Take a reading of time `at` (seconds) as the new one to compare with.
 
-        Raises ProtocolError "implausible" when it agrees neither with the last one taken nor with one
-        refused since then.
+        Raises ProtocolError "implausible" when it agrees neither with the last one taken nor with the
+        one refused right before.
         """
         try:
-            if self._taken is not None:
-                check_change(self._taken[0], values, at - self._taken[1])
+            self._compare(values, at)
         except ProtocolError:
             if self._refused is None or not _agree(self._refused, values, at):
                 self._refused = (values, at)
                 raise
+            self._exact = 0
         self._taken, self._refused = (values, at), None
+        mismatch = _mismatch(values)
+        self._exact = self._exact + 1 if mismatch is not None and abs(mismatch) <= EXACT else 0
 
     def forget(self) -> None:
         """Compare with nothing at the next reading: another module answers now."""
         self._taken = self._refused = None
+        self._exact = 0
+
+    def _compare(self, values: Values, at: float) -> None:
+        if self._taken is not None:
+            check_change(self._taken[0], values, at - self._taken[1])
+        mismatch = _mismatch(values)
+        if self._exact >= EXACT_AFTER and mismatch is not None and abs(mismatch) > EXACT:
+            raise refuse(f"cells and module voltage differ by {mismatch * 1000:.0f} mV, they never did before")
 
 
 def _agree(earlier: tuple[Values, float], values: Values, at: float) -> bool:

@@ -112,6 +112,22 @@ def cell_voltages(cells: int) -> tuple[Field, ...]:
 # fmt: on
 
 
+TEMPERATURE_GROUPS = {2: "cells 1 to 4", 3: "cells 5 to 8", 4: "cells 9 to 12", 5: "cells 13 to 16"}
+"""Which cells a temperature belongs to, by its place in a 42h reply; the first is the BMS board's.
+unconfirmed: the sixth is the MOSFET's by the document, but it reads like a cell's on a US5000."""
+
+
+@cache
+def temperatures(sensors: int) -> tuple[Field, ...]:
+    """Return the fields of a module with that many temperatures; the first is the module's own."""
+    names = {n: f"Temperature of {group}" for n, group in TEMPERATURE_GROUPS.items()}
+    rest = (
+        Field(f"temperature_{n}", TEMPERATURE, names.get(n, f"Temperature {n}"), level=HIDDEN)
+        for n in range(2, sensors + 1)
+    )
+    return (MODULE_TEMPERATURE, *rest)[:sensors]
+
+
 CELL_EXTREMES = (CELL_MIN, CELL_MIN_NUMBER, CELL_MAX, CELL_MAX_NUMBER, CELL_SPREAD)
 
 
