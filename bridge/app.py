@@ -74,11 +74,15 @@ class App:
 
     def _end(self) -> int:
         """Stop the devices, say offline, leave."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # one more would kill the interpreter on its last steps
         log.info("stopping")
         self._notifier.send("STOPPING=1")
         stuck = self.supervisor.join({p.name for p in self.publishers}, DEVICES_END)
         for name in stuck:
             log.error("%s: its thread does not end", name)
+        for publisher in self.publishers:
+            publisher.presence.lost()  # nothing new for a thread that ended; a stuck one cannot say it itself
         connected = self.mqtt.broker.connected
         if not self.mqtt.close(FLUSH) and connected:
             log.warning("not everything reached the broker before the end")
