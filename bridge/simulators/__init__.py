@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TYPES = {
     "axpert": "bridge.simulators.axpert",
+    "lxp": "bridge.simulators.lxp",
     "pylontech": "bridge.simulators.pylontech",
     "pylontech-extra2000": "bridge.simulators.pylontech_console",
 }

@@ -7,7 +7,8 @@ battery packs from input register 5000 on). It listens on TCP, dials out (`dial`
 A frame's sequence number stands, modulo 100, in the last two digits of v_bus_1 (register 38), runtime (69, 70),
 max_cell_voltage (101) and v_bus_half (120), and of v_eps_l1 (127) and v_ac_l1 (193) while these are not 0; so every
 pushed block of input registers below 254 carries it, and of the battery packs too (highest cell voltage). Holding
-registers, acknowledgements, exceptions, parameters and heartbeats carry none.
+registers, acknowledgements, exceptions, parameters and heartbeats carry none. A frame that goes to several clients is
+one record; it enters the truth log just after its last byte was handed over, so await it there (truth.wait, call).
 
     with LxpSimulator(model="sna", greeting=0.0, pace=0.01) as stick:
         stick.port                                  # "127.0.0.1:40123"
@@ -55,6 +56,8 @@ from bridge.simulators.lxp_registers import MODELS, SHAPES, Block, input_words, 
 from bridge.simulators.simulator import Simulator
 from bridge.simulators.truth import Record, Scalar, TruthLog
 
+CHATTER, CHATTER_PAUSE = 256, 0.01
+"""Bytes of endless noise at a time, and the seconds between them."""
 SEGMENT_PAUSE = 0.001
 """Seconds between two segments, so that the kernel keeps them apart while the other side reads."""
 PACKS = range(5000, 5122)
@@ -156,7 +159,7 @@ class LxpSimulator(Simulator):
         self._out: deque[tuple[float, Callable[[], None]]] = deque()
         """What goes out at which time, in this order whatever the time is."""
         self._busy_until = 0.0
-        self._heartbeat_at = self._push_at = 0.0
+        self._heartbeat_at = self._push_at = self._chatter_at = 0.0
 
     @property
     def port(self) -> str:
@@ -236,6 +239,7 @@ class LxpSimulator(Simulator):
             self._do_what_is_due()
             dues = [due for due, _, _ in self._agenda[:1]] + [due for due, _ in itertools.islice(self._out, 1)]
             dues += [self._heartbeat_at + self.heartbeat_interval, self._push_at + self.push_interval]
+            dues += [self._chatter_at] if self.faults.chatter and not self._out else []
             until = min([until, *dues])
         for peer in self.ports.step(wake, until):
             self._hear(peer)
@@ -253,6 +257,9 @@ class LxpSimulator(Simulator):
         if now >= self._push_at + self.push_interval:
             self._push_at = now
             self._push_set()
+        if self.faults.chatter and now >= self._chatter_at and not self._out:
+            self._chatter_at = now + CHATTER_PAUSE
+            self._give(list(self.ports.peers), self.faults.noise(CHATTER))
 
     def _at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (when, next(self._order), action))

@@ -15,6 +15,8 @@ from bridge.simulators.lxp_faults import LxpFaults
 Address = tuple[str, int]
 ROOM = 1 << 18
 """Bytes that may wait for a peer; one that lets more gather is dropped."""
+TURN_AWAY = 0.02
+"""Seconds after which a connection that is not wanted is reset; at once, connect() itself would fail now and then."""
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +64,7 @@ class Ports:
         self._dialling: socket.socket | None = None
         self._dial_at = 0.0
         self._datagrams: socket.socket | None = None
+        self._unwanted: deque[tuple[float, socket.socket]] = deque()
 
     def open(self) -> None:
         """Open what is wanted. Raises OSError for a port that is taken."""
@@ -74,6 +77,8 @@ class Ports:
             if sock is not None:
                 sock.close()
         self._listener = self._dialling = self._datagrams = None
+        while self._unwanted:
+            _end(self._unwanted.popleft()[1], True)
         for peer in list(self.peers):
             self.drop(peer)
         self.fresh.clear()
@@ -90,6 +95,8 @@ class Ports:
         writers += [self._dialling] if self._dialling else []
         if self.dial is not None and self._dial_at > time.monotonic():
             until = min(until, self._dial_at)
+        if self._unwanted:
+            until = min(until, self._unwanted[0][0])
         # select and not poll: poll counts whole milliseconds
         ready, free, _ = select.select(readers, writers, [], max(0.0, until - time.monotonic()))
         if self._dialling in free:
@@ -143,6 +150,8 @@ class Ports:
             # somebody else may have the port by now: try again at the next step
             with contextlib.suppress(OSError):
                 self._listen()
+        while self._unwanted and self._unwanted[0][0] <= time.monotonic():
+            _end(self._unwanted.popleft()[1], True)
         busy = self._dialling is not None or any(peer.dialled for peer in self.peers)
         if self.dial is not None and not busy and time.monotonic() >= self._dial_at:
             self._call()
@@ -171,7 +180,7 @@ class Ports:
         full = self.most is not None and len(served) >= self.most
         if self._faults.reset_at_once or (full and not self.newest_wins):
             self.kicked += full
-            _end(sock, True)
+            self._unwanted.append((time.monotonic() + TURN_AWAY, sock))
             return
         for oldest in served[: len(served) + 1 - self.most] if self.most is not None and full else ():
             self.kicked += 1

@@ -11,7 +11,7 @@ import pytest
 from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.lxp_faults import Lies
 from bridge.simulators.truth import Record
-from tests.simulators.lxp_client import HOLD, INPUT, WRITE, Client, modbus, read, u16, write, write_multi
+from tests.simulators.lxp_client import HOLD, INPUT, WRITE, Client, Frame, modbus, read, u16, write, write_multi
 
 Pair = tuple[LxpSimulator, Client]
 
@@ -189,6 +189,22 @@ def test_stray_text_and_noise(pair: Pair) -> None:
     assert client.buffer.startswith(b"AT+QUIT\r\xa1\x1a\xff\xff\xa1\x1a\x02\x00")
     assert client.buffer.endswith(b"AT+QUIT\r")
     client.buffer.clear()
+
+
+def test_endless_noise_leaves_whole_frames_between(pair: Pair) -> None:
+    stick, client = pair
+    stick.faults.chatter = True
+    client.take(3)
+    client.send(read(HOLD, 64))
+    head = b"\xa1\x1a\x02\x00\x21\x00\x01\xc2"
+    while len(client.buffer) < 2000 or head not in client.buffer[:-39]:
+        client.take(3)
+    start = client.buffer.find(head)
+    assert Frame(bytes(client.buffer[start : start + 39])).sound
+    stick.faults.clear()
+    stick.call(lambda: None)
+    client.silence(0.05)
+    assert client.silence(0.05) == b""
 
 
 def test_a_late_answer_comes_behind_the_next_one(pair: Pair) -> None:
@@ -444,7 +460,7 @@ def test_some_writes_are_lied_about_by_chance() -> None:
 def test_what_is_logged_as_whole_is_whole_at_the_client(pair: Pair) -> None:
     stick, client = pair
     right = client.ask(read(HOLD, 64)).raw
-    stick.truth.clear()
+    stick.call(stick.truth.clear)
     stick.faults.flips, stick.faults.chance = 1, 0.5
     whole = []
     for _ in range(60):

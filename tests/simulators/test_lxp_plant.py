@@ -71,6 +71,16 @@ def test_counters_are_the_powers_added_up_and_never_fall() -> None:
     assert told[-1]["e_pv_all_1"] > told[0]["e_pv_all_1"] + 5
 
 
+def test_the_running_time_ends_in_the_sequence_and_only_rises() -> None:
+    made, time = plant()
+    told = []
+    for sequence in (1, 2, 3, 99, 100, 101, 250, 251):
+        time.now += sequence % 3 * 40
+        told.append(int(state(made, 0, sequence)["runtime"]))
+        assert told[-1] % 100 == sequence % 100
+    assert told == sorted(set(told))
+
+
 def test_day_counters_start_anew_at_the_inverters_midnight() -> None:
     made, time = plant(hour=20)
     made.inverters[0].clock_offset = 2 * HOUR
