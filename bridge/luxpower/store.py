@@ -1,0 +1,158 @@
+"""What is known of one inverter: blocks of words with their ages, and one honest picture made of them.
+
+Words land by number, whatever block carried them (40, 80, 120, 125, 127 registers, or a single one): blocks of one
+shape replace each other, newer blocks cover older ones. Each block is decoded by itself, so both words of a 32-bit
+value, and both ends of a time window, always come from one frame.
+
+A picture has one time, that of its oldest core value, and says how far apart its blocks are (`set_spread`). What is
+older than `max_age` is left out: its keys are None. A derived value uses inputs of one cycle only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bridge.errors import ProtocolError
+from bridge.fields import DURATION, Field, Level, Value
+from bridge.luxpower.frame import Registers
+from bridge.luxpower.models import Family
+from bridge.luxpower.plausibility import Counters, keep_following, keep_possible
+from bridge.luxpower.rows import Derived, Layout, Table
+
+SET_SPREAD = Field("set_spread", DURATION, "Time between the blocks of this set", level=Level.HIDDEN)
+
+
+class Block(NamedTuple):
+    """One frame's words from `register` on, taken at `at`, with the values that could be believed."""
+
+    register: int
+    at: float
+    data: bytes
+    values: dict[str, Value]
+    refused: frozenset[str]
+    """Counters that did not follow: a matter of time, so it stays with the block."""
+
+
+class Snapshot(NamedTuple):
+    """All announced keys; `at` is the time of the oldest core value in it."""
+
+    values: dict[str, Value]
+    at: float
+
+
+class Word(NamedTuple):
+    """One raw word and when it came."""
+
+    value: int
+    at: float
+
+
+class Store:
+    """The input registers, or the holding registers, of one inverter. Pure: times come from the caller.
+
+    `max_age` in seconds, None for settings that stay true until read anew; `cycle` is how many seconds
+    the blocks of one round of reading or pushing may be apart; `max_power` in W bounds the counters.
+    """
+
+    MOST_BLOCKS = 32
+    """Devices use ten or so; a stream of odd shapes must not grow without end."""
+
+    def __init__(
+        self,
+        table: Table,
+        family: Family,
+        *,
+        max_age: float | None = None,
+        cycle: float = 10.0,
+        max_power: float = 50_000.0,
+    ) -> None:
+        self._table = table
+        self._layout = Layout(table, family)
+        self._max_age = max_age
+        self._cycle = cycle
+        self._counters = Counters(max_power)
+        self._blocks: dict[tuple[int, int], Block] = {}
+        self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
+        self._empty: dict[str, Value] = dict.fromkeys(field.key for field in self.fields)
+
+    @property
+    def family(self) -> Family:
+        return self._layout.family
+
+    def learn(self, family: Family) -> None:
+        """Take what became known about the model; what is stored already is read again in its light."""
+        self._layout = Layout(self._table, family)
+        for shape, block in list(self._blocks.items()):
+            try:
+                values, _ = self._believable(block.register, block.data)
+            except ProtocolError:
+                del self._blocks[shape]
+                continue
+            values.update(dict.fromkeys(block.refused & values.keys(), None))
+            self._blocks[shape] = block._replace(values=values)
+
+    def take(self, frame: Registers, at: float) -> tuple[str, ...]:
+        """Store one frame that came at `at`; return the values that were refused, in words.
+
+        `frame` is of this table's function. Raises ProtocolError "implausible" when the whole frame is
+        refused; then nothing is stored of it.
+        """
+        values, refusals = self._believable(frame.register, frame.data)
+        plan = self._layout.plan(frame.register, len(frame.data))
+        unfollowing = keep_following(plan, values, at, self._counters)
+        shape = (frame.register, len(frame.data))
+        self._blocks.pop(shape, None)  # so that the order of the blocks is their age
+        if len(self._blocks) >= self.MOST_BLOCKS:
+            del self._blocks[next(iter(self._blocks))]
+        self._blocks[shape] = Block(frame.register, at, frame.data, values, frozenset(unfollowing))
+        return (*refusals, *unfollowing.values())
+
+    def snapshot(self, now: float) -> Snapshot | None:
+        """Return the picture as of `now`, or None before all core values are known and young enough."""
+        known: dict[str, Value] = {}
+        times: dict[str, float] = {}
+        newest = 0.0
+        for block in self._alive(now):
+            known.update(block.values)
+            times.update(dict.fromkeys(block.values, block.at))
+            newest = block.at
+        if not known or any(known.get(key) is None for key in self._table.core):
+            return None
+        values = self._empty | known
+        for row in self._table.derived:
+            values[row.key] = self._derive(row, known, times)
+        for told in self._table.told:
+            values[told.key] = told.rule(self.family)
+        if self._table.core:
+            values[SET_SPREAD.key] = round(newest - min(times.values()), 1)
+        return Snapshot(values, min((times[key] for key in self._table.core), default=newest))
+
+    def word(self, register: int) -> Word | None:
+        """Return the newest raw word of a register, whatever its age, or None when it never came."""
+        for block in reversed(self._blocks.values()):
+            offset = 2 * (register - block.register)
+            if 0 <= offset < len(block.data):
+                return Word(int.from_bytes(block.data[offset : offset + 2], "little"), block.at)
+        return None
+
+    def _believable(self, register: int, data: bytes) -> tuple[dict[str, Value], list[str]]:
+        plan = self._layout.plan(register, len(data))
+        values = plan.values(data)
+        return values, keep_possible(plan, values)
+
+    def _alive(self, now: float) -> Iterator[Block]:
+        for block in self._blocks.values():
+            if self._max_age is None or now - block.at <= self._max_age:
+                yield block
+
+    def _derive(self, row: Derived, known: dict[str, Value], times: dict[str, float]) -> Value:
+        first = times.get(row.inputs[0])
+        if first is None:
+            return None
+        values: dict[str, Value] = dict.fromkeys(row.inputs)
+        old: dict[str, Value] = {}
+        for key in row.inputs:
+            if key in known:
+                (values if abs(times[key] - first) <= self._cycle else old)[key] = known[key]
+        return row.rule(values, old)
