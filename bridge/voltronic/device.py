@@ -217,7 +217,7 @@ class AxpertDevice:
             self._age,
             serial=self._serial,
             manufacturer=MANUFACTURER,
-            model=self._told("QMN", "model_name"),
+            model=self._told("QMN", "model_name") or self._told("QGMN", "general_model_number"),
             firmware=firmware.rpartition(":")[2] if firmware else None,
         )
 
@@ -232,6 +232,9 @@ class AxpertDevice:
 
     def _store(self, task: Task, answer: Answer, command: str) -> None:
         """Keep an answer, and announce what is new in it."""
+        if task.decoded is None and "_extra_fields" in answer.decoded:
+            unknown = " ".join(answer.decoded["_extra_fields"])
+            log.info("%s: %s ends in fields nobody knows: %s", self._options.name, command, unknown)
         task.decoded, task.at, task.command, task.pause = answer.decoded, answer.at, command, SILENT_FOR
         task.values = task.inquiry.publish(answer.decoded)
         self._newest = max(self._newest, answer.at)

@@ -49,7 +49,7 @@ RATED_FREQUENCY = (45.0, 66.0)
 RATED_VOLTAGE = (90.0, 300.0)
 SET_LIMITS = {ACTIVE_POWER: (0.0, 99_999.0), APPARENT_POWER: (0.0, 99_999.0)}
 
-BITS = r"[01]+|-+"
+BITS = r"[01]{3,8}|-+"
 LETTER = r"[A-Z]"
 SERIAL = r"[0-9A-Za-z_-]{1,32}"
 
@@ -293,7 +293,7 @@ QPIGS = Inquiry("QPIGS", (
     Token("solar_feed_to_grid",        FLAG, "Solar feed to grid", level=DIAG),
     Token("country_regulation",        TEXT, "Country regulation", text, level=HIDE),
     Token("solar_feed_power",          ACTIVE_POWER, "Solar feed power", level=DIAG),
-), minimum=17, refused=(22,), derived=BATTERY_FLOWS, runs_of_spaces=True)
+), minimum=17, refused=(22,), more=8, derived=BATTERY_FLOWS, runs_of_spaces=True)
 """17 fields in P30-2014, 21 in P30-2015, 24 in MAX-2021. 22 fields are PI16's reply of the same name."""
 
 PI41_QPIGS = replace(QPIGS, rows=tuple(
@@ -375,7 +375,7 @@ QPGS = Inquiry("QPGS", (
     Token("battery_discharge_current", CURRENT, "Battery discharge current", contract=same("BatteryDischargeCurrent")),
     Token("pv2_voltage",               VOLTAGE, "PV2 voltage"),
     Token("pv2_current",               CURRENT, "PV2 current"),
-), minimum=27, derived=BATTERY_FLOWS)
+), minimum=27, more=8, derived=BATTERY_FLOWS)
 """27 fields in P30-2014 and P30-2015, 29 in MAX-2021."""
 
 PI41_QPGS = replace(QPGS, rows=tuple(
@@ -476,7 +476,7 @@ _QPIRI_ROWS = _all(DIAG,
     Token("max_discharging_current",         CURRENT, "Maximum discharging current"),
 )
 _QPIRI_ODD = {QPIRI_KNOWN: _QPIRI_ROWS[:QPIRI_KNOWN]}
-QPIRI = Inquiry("QPIRI", _QPIRI_ROWS, minimum=24, form=qpiri_form, forms=_QPIRI_ODD, doubtful=overflown)
+QPIRI = Inquiry("QPIRI", _QPIRI_ROWS, minimum=24, more=8, form=qpiri_form, forms=_QPIRI_ODD, doubtful=overflown)
 """25 fields in P30-2014 and P30-2015, 26 in PI41 and King, 27 in GKMK, 28 in MAX-2021; 24 were seen by powermon."""
 
 PI41_QPIRI = replace(QPIRI, rows=tuple(
@@ -519,15 +519,20 @@ _QDI_ROWS = (
     _default("max_cv_charging_time",        MINUTES, "longest constant-voltage charging"),
     _default("max_discharging_current",     CURRENT, "maximum discharging current"),
 )
-QDI_GKMK = -27
+QDI_GKMK, QDI_ODD = -27, -25
 
 
 def qdi_form(tokens: list[str]) -> int:
-    """Return the number of fields, or QDI_GKMK where the 27th is one digit: the operation logic of GKMK."""
-    return QDI_GKMK if len(tokens) == 27 and len(tokens[26]) == 1 else len(tokens)
+    """Return which form these fields have: QDI_GKMK where the 27th is one digit, its operation logic.
+
+    A number of fields that no paper has says nothing of those behind the 25th: QDI_ODD.
+    """
+    if len(tokens) == 27 and len(tokens[26]) == 1:
+        return QDI_GKMK
+    return QDI_ODD if len(tokens) == 28 or len(tokens) > 29 else len(tokens)
 
 
-QDI = Inquiry("QDI", _QDI_ROWS, minimum=25, form=qdi_form, forms={
+QDI = Inquiry("QDI", _QDI_ROWS, minimum=25, more=8, form=qdi_form, forms={
     29: (
         *_QDI_ROWS[:25],
         _default("charging_stage",             PLAIN, "charging stage", codes=CHARGING_STAGES),
@@ -535,6 +540,7 @@ QDI = Inquiry("QDI", _QDI_ROWS, minimum=25, form=qdi_form, forms={
         _default("max_solar_charging_current", CURRENT, "maximum solar charging current"),
         _default("cv_time",                    MINUTES, "constant-voltage time"),  # 255 is automatic
     ),
+    QDI_ODD: _QDI_ROWS[:25],
     QDI_GKMK: (*_QDI_ROWS[:26], _default("operation_logic", PLAIN, "operation logic", codes=OPERATION_LOGICS)),
 })
 """25 fields in P30-2014, 26 in King and PI41, 27 in MAX-2021 and GKMK, 29 in P30-2015."""
@@ -581,14 +587,14 @@ QLED = Inquiry("QLED", _all(HIDE,
     Token("led_effect",       PLAIN, "LED ring effect", codes={0: "breathing", 2: "solid", 3: "scrolling"}),
     Token("led_brightness",   PLAIN, "LED ring brightness"),
     Token("led_colour_count", PLAIN, "LED ring colours"),
-), twin=True)
+), twin=True, more=32)
 """MAX-2021; the colours, nine digits each, stay as text behind the known fields."""
 
 Q1 = Inquiry("Q1", _all(HIDE,
-    Token("absorb_seconds_left",      DURATION, "Absorption time left"),
-    Token("float_seconds_left",       DURATION, "Float time left"),
-    Token("scc_ok_flag",              TEXT, "Charge controller OK", text),
-    Token("allow_scc_on_flag",        TEXT, "Charge controller allowed on", text),
+    Token("absorb_seconds_left",      DURATION, "Absorption time left", shape=r"\d+"),
+    Token("float_seconds_left",       DURATION, "Float time left", shape=r"\d+"),
+    Token("scc_ok_flag",              TEXT, "Charge controller OK", text, shape=r"\d\d"),
+    Token("allow_scc_on_flag",        TEXT, "Charge controller allowed on", text, shape=r"\d\d"),
     Token("charge_average_current",   TEXT, "Average charging current", text),
     Token("scc_temperature",          TEMPERATURE, "Charge controller temperature", loose=True),
     Token("inverter_temperature",     TEMPERATURE, "Inverter temperature", loose=True),
@@ -603,7 +609,7 @@ Q1 = Inquiry("Q1", _all(HIDE,
     Token("parallel_warning",         TEXT, "Parallel warning", text),
     Token("sync_frequency",           FREQUENCY, "Synchronization frequency"),
     Token("charge_stage",             TEXT, "Charge stage", text, wire="charge_stage_raw", codes=STAGES),
-))
+), more=10)
 """Undocumented; 17 fields, 27 on firmware 74.40. Source: jblance/mpp-solar docs/protocols/PI30_Q1 definition.md."""
 
 
@@ -819,10 +825,10 @@ ALARMS = (
     Alarm(10, "alarm_fan_locked",               "Fan locked", EITHER),
     Alarm(11, "alarm_battery_voltage_high",     "Battery voltage high", EITHER),
     Alarm(12, "alarm_battery_low",              "Battery low", WARNING),
-    Alarm(13, "alarm_overcharge",               "Overcharge", FAULT, pi41=True),
+    Alarm(13, "alarm_overcharge",               "Overcharge", FAULT, (32,), pi41=True),
     Alarm(14, "alarm_battery_under_shutdown",   "Battery under shutdown", WARNING),
     Alarm(15, "alarm_battery_derating",         "Battery derating", WARNING, (36,)),
-    Alarm(15, "alarm_battery_derating",         "Battery derating", WARNING, pi41=True),
+    Alarm(15, "alarm_battery_derating",         "Battery derating", WARNING, (32,), pi41=True),
     Alarm(16, "alarm_overload",                 "Overload", EITHER),
     Alarm(17, "alarm_eeprom_fault",             "EEPROM fault", WARNING),
     Alarm(18, "alarm_inverter_over_current",    "Inverter over current", FAULT),
@@ -837,7 +843,7 @@ ALARMS = (
     Alarm(27, "alarm_mppt_overload_fault",      "MPPT overload fault", WARNING),
     Alarm(28, "alarm_mppt_overload_warning",    "MPPT overload warning", WARNING),
     Alarm(29, "alarm_battery_too_low_to_charge", "Battery too low to charge", WARNING),
-    Alarm(30, "alarm_slave_warning",            "Slave warning", WARNING, pi41=True),
+    Alarm(30, "alarm_slave_warning",            "Slave warning", WARNING, (32,), pi41=True),
     Alarm(30, "alarm_pv2_voltage_high",         "PV2 voltage high", WARNING, (38,)),
     Alarm(31, "alarm_mppt2_overload_fault",     "MPPT2 overload fault", WARNING, (38,)),
     Alarm(32, "alarm_mppt2_overload_warning",   "MPPT2 overload warning", WARNING, (38,)),
@@ -885,7 +891,7 @@ class AlarmInquiry(Inquiry):
         active = [alarm.key.removeprefix("alarm_") for alarm in alarms if alarm.bit in bits]
         values: dict[str, Value] = {"fault": FAULT in kinds, "warning": WARNING in kinds}
         values["alarms"] = ",".join(active) or "none"
-        values["alarm_bits"] = " ".join(str(bit) for bit in decoded["set_bits"])
+        values["alarm_bits"] = " ".join(str(bit) for bit in decoded["set_bits"]) or "none"
         if long:
             values["alarm_digits"] = decoded.get("digits", "0000")
         return values | {alarm.key: alarm.bit in bits for alarm in alarms}

@@ -12,7 +12,7 @@ Rules of `decode`:
 - A value outside its row's range refuses the whole frame ("implausible"): its CRC is right, so the device
   means another layout than this, and no other field of it can be trusted either. Only rows marked `loose`,
   where firmware is known to write figures of another kind, become None by themselves.
-- More fields than known are kept as text under "_extra_fields".
+- More fields than known are kept as text under "_extra_fields", where an inquiry allows for them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from bridge.fields import (
     MINUTES,
     PERCENT,
     PLAIN,
+    PROBLEM,
     SOC,
     TEMPERATURE,
     TEXT,
@@ -173,7 +174,7 @@ class Token(Field):
             into[self.key] = None if value is None else self.codes.get(value, OTHER)
             into[f"{self.key}_code"] = value
             return
-        if self.quantity is FLAG:
+        if self.quantity in (FLAG, PROBLEM):
             into[self.key] = _TRUTH.get(value)
             return
         into[self.key] = value / self.divisor if self.divisor > 1 and value is not None else value
@@ -225,10 +226,6 @@ class Layout:
         return values
 
 
-MOST_FIELDS = 64
-"""A reply with more is none of ours; it also bounds how many layouts are kept."""
-
-
 @dataclass(frozen=True)
 class Inquiry:
     """One question and what its reply means, field by field.
@@ -236,8 +233,9 @@ class Inquiry:
     `rows` is the longest known form; a shorter reply holds its first fields, `minimum` of them at least.
     `forms` holds forms that are no beginning of `rows`, by their number of fields, or by what `form` makes
     of a reply's fields. `refused` lists numbers of fields that belong to another protocol's reply of the
-    same name. `doubtful` names what is decoded but not to be believed. `twin` marks a reply that looks like
-    that of another inquiry, so that a late one could be taken for it.
+    same name. `more` is how many unknown fields may follow: newer firmware adds some, but a short inquiry would
+    take any long reply for its own. `doubtful` names what is decoded but not to be believed. `twin` marks a reply
+    that looks like that of another inquiry, so that a late one could be taken for it.
     """
 
     command: str
@@ -249,6 +247,7 @@ class Inquiry:
     derived: tuple[Derived, ...] = ()
     doubtful: Callable[[Decoded], tuple[str, ...]] | None = None
     twin: bool = False
+    more: int = 0
     runs_of_spaces: bool = False
 
     separator: ClassVar[str] = " "
@@ -315,7 +314,7 @@ class Inquiry:
             raise ProtocolError("length", f"{count} fields are too few for {self.command}", payload.encode())
         if count in self.refused:
             raise ProtocolError("foreign", f"{count} fields: another protocol's {self.command}", payload.encode())
-        if count > MOST_FIELDS:
+        if count > len(rows) + self.more:
             raise ProtocolError("length", f"{count} fields are too many for {self.command}", payload.encode())
         gap = " +" if self.runs_of_spaces else self.separator
         layout = Layout(rows[:count], max(0, count - len(rows)), self.separator, gap)

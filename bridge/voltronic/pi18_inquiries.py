@@ -118,7 +118,7 @@ def coded(key: str, name: str, codes: Mapping[Code, str], **more: Any) -> Token:
 
 
 GS = CommaInquiry("GS", (
-    Token("grid_voltage",              VOLTAGE, "Grid voltage", tenth),
+    Token("grid_voltage",              VOLTAGE, "Grid voltage", tenth, shape=r"\d{4}"),
     Token("grid_frequency",            FREQUENCY, "Grid frequency", tenth),
     Token("ac_output_voltage",         VOLTAGE, "AC output voltage", tenth),
     Token("ac_output_frequency",       FREQUENCY, "AC output frequency", tenth),
@@ -146,11 +146,11 @@ GS = CommaInquiry("GS", (
     coded("dc_ac_direction",           "DC/AC direction", CONVERTER_DIRECTIONS, level=DIAG),
     coded("line_direction",            "Line direction", LINE_DIRECTIONS, level=DIAG),
     Token("local_parallel_id",         PLAIN, "Number in the parallel set", whole, level=HIDE),
-), derived=BATTERY_FLOWS)
+), more=4, derived=BATTERY_FLOWS)
 
 MOD = CommaInquiry("MOD", (coded("mode", "Mode", MODES, shape=r"\d\d"),))
 
-PIRI = CommaInquiry("PIRI", tuple(replace(row, level=DIAG) for row in (
+PIRI = CommaInquiry("PIRI", more=2, rows=tuple(replace(row, level=DIAG) for row in (
     Token("grid_rating_voltage",             VOLTAGE, "Grid rating voltage", tenth, limits=RATED_VOLTAGE),
     Token("grid_rating_current",             CURRENT, "Grid rating current", tenth),
     Token("ac_output_rating_voltage",        VOLTAGE, "AC output rating voltage", tenth, limits=RATED_VOLTAGE),
@@ -236,7 +236,7 @@ FWS = FaultInquiry("FWS", (
     _alarm("mppt2_overload",   "MPPT2 overload"),
     _alarm("battery_low_scc1", "Battery too low to charge"),
     _alarm("battery_low_scc2", "Battery too low to charge 2"),
-))
+), more=2)
 """17 fields in the paper, 18 seen."""
 
 
@@ -245,7 +245,7 @@ def _set(key: str, quantity: Quantity, name: str) -> Token:
 
 
 PGS = CommaInquiry("PGS", (
-    Token("exists",                    PLAIN, "In a parallel set", whole, published=False),
+    Token("exists",                    PLAIN, "In a parallel set", whole, shape=r"\d", published=False),
     coded("mode",                      "Mode", MODES),
     Token("active_fault",                TEXT, "Active fault", text, wire="fault_code", codes=FAULTS),
     Token("grid_voltage",              VOLTAGE, "Grid voltage", tenth),

@@ -68,6 +68,7 @@ _PI30_ASKS = (
     Ask("QFLAG", Pace.SETTINGS, basic=True),
     Ask("QVFW", Pace.ONCE),
     Ask("QMN", Pace.ONCE),
+    Ask("QGMN", Pace.ONCE),
     Ask("QPIGS2", Pace.FAST),
     Ask("QBMS", Pace.ALARMS),
     Ask("QT", Pace.ENERGY),
