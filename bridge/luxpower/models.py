@@ -19,6 +19,7 @@ class Feature(Enum):
     THREE_PHASE = "three phases"
     SPLIT_PHASE = "two legs, L1 and L2"
     LEG_APPARENT_POWER = "apparent power of each leg"
+    THIRD_STRING = "a third PV string; elsewhere its voltage is a floating input"
     GENERATOR = "a generator input"
     ON_GRID_LOAD = "load power while on grid in input 114"
     SINGLE_FUNCTIONS = "the bits of holding registers 110 and 120 as on small models"
@@ -63,6 +64,8 @@ LARGE = ("EAAB", "FAAB")
 OFF_GRID_US = ("CCAA", "CEAA")
 """SNA-US 6000 and SNA12K-US, sold as EG4 6000XP and 12000XP."""
 
+SNA = ("CBAA", "CFAA", *OFF_GRID_US)
+
 LARGE_TYPES = (12, 44)
 """Holding register 19 of the LXP-EU 12K and of the LXP-LB."""
 EG4_HYBRID_TYPES = (2092, 10284)
@@ -86,6 +89,8 @@ def family_of(code: str | None, device_type: int | None) -> Family:
         features |= {Feature.GENERATOR, Feature.ON_GRID_LOAD}
     else:
         features |= {Feature.SINGLE_FUNCTIONS, Feature.GREEN_MODE}
+    if code not in SMALL and code not in SNA:
+        features.add(Feature.THIRD_STRING)
     if eg4_hybrid:
         features.add(Feature.GREEN_MODE)
     if eg4_off_grid or eg4_hybrid:

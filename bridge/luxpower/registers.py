@@ -100,7 +100,7 @@ INPUT_ROWS = (
     Row("status", ENUM, "Status", 0, codes=STATUS, core=True),
     Row("v_pv_1", VOLTAGE, "PV 1 voltage", 1, u16, 10, within=PV_VOLTS),
     Row("v_pv_2", VOLTAGE, "PV 2 voltage", 2, u16, 10, within=PV_VOLTS),
-    Row("v_pv_3", VOLTAGE, "PV 3 voltage", 3, u16, 10, within=PV_VOLTS),
+    Row("v_pv_3", VOLTAGE, "PV 3 voltage", 3, u16, 10, within=PV_VOLTS, needs=Feature.THIRD_STRING),
     Row("v_bat", VOLTAGE, "Battery voltage", 4, u16, 10, within=BATTERY_VOLTS, core=True),
     Row("soc", SOC, "Battery state of charge", 5, low, within=HUNDRED, core=True),
     Row("soh", PERCENT, "Battery state of health", 5, high, within=HUNDRED, absent=0),  # old firmware leaves it 0

@@ -55,10 +55,11 @@ def bits(first: int, width: int) -> Reader:
 
 
 def text(words: int, convert: Callable[[str], str] = str) -> Reader:
-    """Return a reader of ASCII, two characters a word, low byte first; None for anything unprintable."""
+    """Return a reader of ASCII, two characters a word, low byte first; None when empty or unprintable."""
 
     def read(raw: bytes) -> Value:
-        return convert(raw.decode("ascii")) if raw.isascii() and raw.decode("ascii").isprintable() else None
+        written = raw.rstrip(b"\0 ").decode("latin-1")
+        return convert(written) if written.isascii() and written.isprintable() and written else None
 
     return Reader(f"{2 * words}s", words, (1 << 16 * words) - 1, read)
 

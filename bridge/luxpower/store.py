@@ -116,7 +116,7 @@ class Store:
         for block in self._alive(now):
             known.update(block.values)
             times.update(dict.fromkeys(block.values, block.at))
-            newest = block.at
+            newest = block.at if block.values else newest
         if not known or any(known.get(key) is None for key in self._table.core):
             return None
         values = self._empty | known
