@@ -42,7 +42,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.config import Mqtt
-from bridge.sinks.ending import Ending, Patience, from_connack, from_connect_error, from_disconnect
+from bridge.sinks.ending import Ending, Patience, from_connack, from_connect_error, from_disconnect, no_answer
 from bridge.sinks.outbox import Message, Outbox
 
 log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class Broker:
         deadline = time.monotonic() + ANSWER_SECONDS
         while session.ending is None and not self._closing.is_set():
             if not session.online and time.monotonic() > deadline:
-                return Ending("silent", f"no answer to {'SUBSCRIBE' if session.accepted else 'CONNECT'}")
+                return no_answer("SUBSCRIBE" if session.accepted else "CONNECT")
             self._turn(client, session, 1.0)
             if session.accepted and not session.subscribing:
                 self._subscribe(client, session)

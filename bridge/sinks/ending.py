@@ -22,7 +22,7 @@ class Ending:
     """How one connection ended.
 
     `kind`: "name" (host name), "refused" (nobody listens, unreachable), "tls", "login", "protocol"
-    (version not spoken), "unanswered" (closed before CONNACK), "taken_over" (a twin with our client
+    (version not spoken), "unanswered" (no CONNACK), "taken_over" (a twin with our client
     id), "too_large", "silent", "lost", "closed" (by us). `lived` is seconds from the broker's yes to
     the end.
     """
@@ -125,11 +125,16 @@ def from_disconnect(code: ReasonCode, by_broker: bool, accepted: bool, lived: fl
     if by_broker and code.value == 0x84:
         return Ending("protocol", "it does not speak this version of MQTT", lived)
     if not by_broker and code.value == 0x8D:
-        return Ending("silent", "the broker went silent" if accepted else "no answer to CONNECT", lived)
+        return Ending("silent", "the broker went silent", lived) if accepted else no_answer("CONNECT")
     if not accepted:
         text = "it closed the connection without an answer: another MQTT version, or no client certificate?"
         return Ending("refused", f"it refuses us: {code}") if by_broker else Ending("unanswered", text)
     return Ending("lost", f"connection lost ({code})", lived)
+
+
+def no_answer(packet: str) -> Ending:
+    """Say that the broker did not react in time. To another MQTT version some are deaf (amqtt 0.12, observed)."""
+    return Ending("unanswered" if packet == "CONNECT" else "silent", f"no answer to {packet}")
 
 
 def _tls_words(err: ssl.SSLError) -> str:

@@ -1,0 +1,302 @@
+"""The broker connection, alone in a thread: against a real mosquitto, amqtt, and a server that breaks the rules."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.config import Mqtt
+from bridge.sinks import broker as broker_module
+from bridge.sinks.broker import ARRIVED, Arrived, Broker, installation_id
+from bridge.sinks.outbox import Message
+from tests.harness import Mosquitto, Proxy, Recorder, await_true, free_port
+from tests.shared import REPOSITORY
+
+
+class Running:
+    """A Broker with its thread, and what it told."""
+
+    def __init__(self, port: int, **options: object) -> None:
+        config = Mqtt(host="127.0.0.1", port=port, **{"keepalive": 5, **options})  # type: ignore[arg-type]
+        self.arrived: list[Arrived] = []
+        self.onlines = 0
+        self.broker = Broker(config, "t/status", ["t/in/#"], self._online, self.arrived.append)
+        self.thread = threading.Thread(target=self.broker.run)
+        self.thread.start()
+
+    def _online(self) -> None:
+        self.onlines += 1
+
+    def await_connected(self, seconds: float = 10) -> Running:
+        await_true(lambda: self.broker.connected, seconds, "connected")
+        return self
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    made: list[Running] = []
+
+    def start(port: int, **options: object) -> Running:
+        made.append(Running(port, **options))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.broker.close([], 0.5)
+        one.thread.join(6)
+        assert not one.thread.is_alive()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path / "broker") as one:
+        yield one
+
+
+def memory_kib() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
+
+
+def test_the_client_id_is_stable_short_and_differs_by_base_topic() -> None:
+    assert installation_id("solarbridge") == installation_id("solarbridge")
+    assert installation_id("solarbridge") != installation_id("other")
+    assert len(installation_id("x" * 500)) <= 23
+    assert installation_id("ä/ö").isascii()
+
+
+def test_under_a_hung_link_only_the_newest_of_each_topic_is_kept(
+    mosquitto: Mosquitto, run: Callable[..., Running]
+) -> None:
+    topics = [f"t/out/{number}" for number in range(100)]
+    with Proxy(mosquitto.port) as proxy, Recorder(mosquitto.port, "t/out/#") as recorder:
+        one = run(proxy.port, keepalive=60).await_connected()
+        proxy.mode = "hang"
+        before = memory_kib()
+        for number in range(200_000):
+            one.broker.publish(Message(topics[number % 100], b"%d:" % number + b"x" * 1000))
+        assert memory_kib() - before < 16 * 1024
+        assert one.broker.waiting() <= 101
+        recorder.forget()
+        proxy.cut()
+        proxy.resume()
+        for number, topic in enumerate(topics):
+            newest = b"%d:" % (199_900 + number)
+            recorder.wait(topic, lambda m, newest=newest: m.payload.startswith(newest), 8)
+        assert len(recorder.messages) < 5000, "the past was sent as well"
+
+
+def test_an_unacknowledged_message_is_sent_again_on_the_next_connection(
+    mosquitto: Mosquitto, run: Callable[..., Running]
+) -> None:
+    with Proxy(mosquitto.port) as proxy, Recorder(mosquitto.port, "t/out") as recorder:
+        one = run(proxy.port).await_connected()
+        proxy.mode = "drop-answers"
+        one.broker.publish(Message("t/out", b"event", qos=1, event=True))
+        recorder.wait("t/out")
+        assert one.broker.waiting() == 1
+        proxy.cut()
+        proxy.resume()
+        await_true(lambda: len(recorder.on("t/out")) == 2, 6, "the message comes once more")
+        await_true(lambda: one.broker.waiting() == 0, 5, "and is acknowledged then")
+
+
+def test_a_message_that_asked_for_a_receipt_is_not_sent_again_behind_newer_ones(
+    mosquitto: Mosquitto, run: Callable[..., Running]
+) -> None:
+    with Proxy(mosquitto.port) as proxy, Recorder(mosquitto.port, "t/out") as recorder:
+        one = run(proxy.port).await_connected()
+        proxy.mode = "drop-answers"
+        for number in range(3):
+            one.broker.publish(Message("t/out", b"%d" % number))
+        recorder.wait_payload("t/out", b"2")
+        proxy.cut()
+        proxy.resume()
+        await_true(lambda: one.broker.connects == 2, 6, "connected again")
+        one.broker.publish(Message("t/out", b"3"))
+        recorder.wait_payload("t/out", b"3")
+        assert [m.payload for m in recorder.on("t/out")] == [b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("protocol", [5, "3.1.1"])
+def test_the_version_that_is_configured_is_spoken(
+    mosquitto: Mosquitto, run: Callable[..., Running], protocol: int | str
+) -> None:
+    one = run(mosquitto.port, protocol=protocol).await_connected()
+    assert one.broker.protocol_name() == str(protocol)
+    assert f"as {installation_id('solarbridge')} (p{'5' if protocol == 5 else '2'}, c1" in mosquitto.log()
+
+
+def test_a_broker_that_speaks_3_1_1_only_is_spoken_to_in_3_1_1(run: Callable[..., Running]) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "bridge.tools.brokers", str(port)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        one = run(port).await_connected(30)
+        assert one.broker.protocol_name() == "3.1.1"
+        with Recorder(port, "t/out") as recorder:
+            one.broker.publish(Message("t/out", b"hello"))
+            recorder.wait_payload("t/out", b"hello")
+            recorder.client.publish("t/in/x", b"back")
+            await_true(lambda: one.arrived, 5, "a message comes in")
+    finally:
+        process.terminate()
+        process.wait(5)
+
+
+class OddServer:
+    """An MQTT 5 server of a few lines that does what no broker does. `answer` decides about each packet."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.published: list[bytes] = []
+        self.acknowledge = True
+        self.puback_code: int | None = None
+        self.connections: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def send(self, data: bytes) -> None:
+        self.connections[-1].sendall(data)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection.makefile("rb"), connection), daemon=True).start()
+
+    def _serve(self, stream: object, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            while head := stream.read(1):  # type: ignore[attr-defined]
+                length = shift = 0
+                while True:
+                    byte = stream.read(1)[0]  # type: ignore[attr-defined]
+                    length |= (byte & 0x7F) << shift
+                    shift += 7
+                    if byte < 0x80:
+                        break
+                self._answer(head[0], stream.read(length), connection)  # type: ignore[attr-defined]
+
+    def _answer(self, head: int, body: bytes, connection: socket.socket) -> None:
+        kind = head >> 4
+        if kind == 1:
+            connection.sendall(b"\x20\x03\0\0\0")
+        elif kind == 8:
+            connection.sendall(b"\x90\x04" + body[:2] + b"\0\1")
+        elif kind == 12:
+            connection.sendall(b"\xd0\0")
+        elif kind == 3:
+            size = struct.unpack_from("!H", body)[0]
+            self.published.append(body[2 : 2 + size])
+            if head & 0x06 and self.acknowledge:
+                mid = body[2 + size : 4 + size]
+                code = self.puback_code
+                connection.sendall(b"\x40\x02" + mid if code is None else b"\x40\x03" + mid + bytes([code]))
+
+
+@pytest.fixture
+def odd() -> Iterator[OddServer]:
+    one = OddServer()
+    yield one
+    one.close()
+
+
+def test_a_topic_that_is_no_utf_8_is_dropped_and_the_connection_goes_on(
+    odd: OddServer, run: Callable[..., Running]
+) -> None:
+    one = run(odd.port).await_connected()
+    odd.send(b"\x30\x09\x00\x05t/\xff\xfe\x80\0x")
+    odd.send(b"\x30\x0a\x00\x06t/in/a\0x")
+    await_true(lambda: one.arrived, 5, "the next message")
+    assert [m.topic for m in one.arrived] == ["t/in/a"]
+    assert one.broker.dropped() == 1
+    assert one.broker.connects == 1
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\xff" * 50, b"\x40\x03\0\1\x95", b"\0\0", b"\x30\xff\xff\xff\xff\xff", b"\x30\x02\xff\xff"]
+)
+def test_what_breaks_the_protocol_ends_the_connection_and_not_the_thread(
+    odd: OddServer, run: Callable[..., Running], rubbish: bytes
+) -> None:
+    one = run(odd.port).await_connected()
+    odd.send(rubbish)
+    odd.connections[-1].shutdown(socket.SHUT_WR)
+    await_true(lambda: one.broker.connects == 2, 6, "a new connection")
+    assert one.thread.is_alive()
+
+
+def test_a_flood_of_messages_is_bounded_and_counted(odd: OddServer, run: Callable[..., Running]) -> None:
+    one = run(odd.port).await_connected()
+    hold = threading.Event()
+    one.broker._on_message = lambda _message: hold.wait(5)  # type: ignore[assignment]  # a reader that is slow
+    packet = b"\x30\x0a\x00\x06t/in/a\0x"
+    for _ in range(20):
+        odd.send(packet * 200)
+    hold.set()
+    await_true(lambda: one.broker._session is not None and not one.broker._session.arrived, 10, "all is handed out")
+    assert one.broker.connects == 1
+    assert ARRIVED < 4000
+
+
+def test_without_receipts_messages_wait_and_a_forgotten_receipt_is_given_up(
+    odd: OddServer, run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "ANSWER_SECONDS", 2.0)
+    odd.acknowledge = False
+    one = run(odd.port).await_connected()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        one.broker.publish(Message("t/out", b"x"))
+        time.sleep(0.01)
+    sent = len(odd.published)
+    assert 1 <= sent <= 75, "more than half a second's worth went out without a receipt"
+    assert one.broker.waiting() == 1
+    # the server answers pings, so it is alive: its forgetting one acknowledgement must not stop us for good
+    await_true(lambda: len(odd.published) > sent, 8, "the newest message goes out in the end")
+    assert one.broker.connects == 1
+
+
+def test_an_idle_link_with_a_full_socket_does_not_spin(mosquitto: Mosquitto, run: Callable[..., Running]) -> None:
+    with Proxy(mosquitto.port) as proxy:
+        one = run(proxy.port, keepalive=30).await_connected()
+        proxy.mode = "hang"
+        one.broker.publish(Message("t/big", b"x" * 20_000_000))
+        await_true(lambda: one.broker._client is not None and one.broker._client.want_write(), 5, "a full socket")
+        one.broker.publish(Message("t/small", b"x"))
+        before = time.thread_time(), time.process_time()
+        time.sleep(1.0)
+        assert time.process_time() - before[1] < 0.3
+
+
+def test_the_reason_for_no_connection_is_logged_once_and_again_when_it_changes(
+    run: Callable[..., Running], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    one = run(port)
+    await_true(lambda: one.broker.ending is not None, 5, "a refused connection")
+    time.sleep(2.2)  # a second attempt is over by then
+    assert [r.message for r in caplog.records if "Connection refused" in r.message][1:] == []
