@@ -1,0 +1,187 @@
+"""The MQTT sink at a real mosquitto: topics, availability that nobody stands for, refresh, strict JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.config import Mqtt
+from bridge.fields import COUNT, VOLTAGE, Field, Reading, Unit
+from bridge.inbox import CAPACITY, Inbox
+from bridge.sinks import mqtt
+from bridge.sinks.mqtt import MqttSink, encode, timestamp
+from tests.harness import Mosquitto, Recorder, await_true
+
+FIELDS = (Field("count", COUNT, "Count"), Field("voltage", VOLTAGE, "Voltage"))
+DEVICE = Unit("", "Roof", FIELDS, 60.0)
+MODULE = Unit("P1", "Module", FIELDS, 60.0)
+
+
+class Site:
+    """A sink with its broker's thread, and a recorder."""
+
+    def __init__(self, mosquitto: Mosquitto, recorder: Recorder) -> None:
+        self.mosquitto = mosquitto
+        self.recorder = recorder
+        self.inbox = Inbox()
+        self.sink: MqttSink | None = None
+        self.thread: threading.Thread | None = None
+
+    def start(self, **options: object) -> MqttSink:
+        config = Mqtt(host="127.0.0.1", port=self.mosquitto.port, base_topic="b", **options)  # type: ignore[arg-type]
+        self.sink = MqttSink(config, {"roof": self.inbox})
+        self.thread = threading.Thread(target=self.sink.broker.run)
+        self.thread.start()
+        return self.sink
+
+    def stop(self) -> None:
+        if self.sink is not None and self.thread is not None:
+            self.sink.close(2)
+            self.thread.join(5)
+            assert not self.thread.is_alive()
+
+    def now_retained(self, topic: str) -> bytes | None:
+        """Return what the broker keeps on a topic."""
+        with Recorder(self.mosquitto.port, topic, "probe") as other:
+            other.client.publish("probe", b"")
+            other.wait("probe")
+            return next((m.payload for m in other.on(topic)), None)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Mosquitto(tmp_path / "broker") as mosquitto, Recorder(mosquitto.port) as recorder:
+        one = Site(mosquitto, recorder)
+        yield one
+        one.stop()
+
+
+def retained(site: Site, topic: str, payload: bytes) -> None:
+    site.recorder.client.publish(topic, payload, 1, True).wait_for_publish(5)
+
+
+def test_an_online_that_nobody_stands_for_is_taken_back(site: Site) -> None:
+    for topic in ("b/roof/availability", "b/roof/P9/availability", "b/gone/availability"):
+        retained(site, topic, b"online")
+    site.start().presence("roof", MODULE, True)
+    for topic in ("b/roof/availability", "b/roof/P9/availability", "b/gone/availability"):
+        site.recorder.wait_payload(topic, b"offline")
+        assert site.now_retained(topic) == b"offline"
+    site.recorder.wait_payload("b/roof/P1/availability", b"online")
+    assert site.now_retained("b/roof/P1/availability") == b"online"
+
+
+def test_a_late_will_of_our_own_is_put_right(site: Site) -> None:
+    site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    site.recorder.forget()
+    retained(site, "b/status", b"offline")
+    site.recorder.wait_payload("b/status", b"online", 3)
+    assert site.now_retained("b/status") == b"online"
+
+
+def test_offline_at_the_end_stays(site: Site) -> None:
+    site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    site.stop()
+    site.recorder.wait_payload("b/status", b"offline")
+    assert site.now_retained("b/status") == b"offline"
+
+
+def test_a_refresh_reaches_the_inbox_and_a_retained_one_does_not(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    retained(site, "b/roof/refresh", b"")  # an empty retained payload only deletes
+    retained(site, "b/roof/refresh", b"old")
+    site.start()
+    await_true(lambda: "b/roof/refresh: retained" in caplog.text, 5, "the retained one is refused")
+    assert len(site.inbox) == 0
+    site.recorder.client.publish("b/roof/refresh", b"")
+    await_true(lambda: len(site.inbox) == 1, 5, "a command in the inbox")
+
+
+def test_a_refresh_for_nobody_is_named(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    site.recorder.client.publish("b/cellar/refresh", b"")
+    await_true(lambda: "b/cellar/refresh: there is no such device" in caplog.text, 5, "a warning")
+
+
+def test_a_flood_of_commands_fills_the_inbox_and_is_told_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    for _ in range(CAPACITY + 30):
+        site.recorder.client.publish("b/roof/refresh", b"", 1)
+    await_true(lambda: site.inbox.refused == 30, 10, "the rest is refused")
+    assert len(site.inbox) == CAPACITY
+    assert caplog.text.count("more commands than the device can take") == 1
+
+
+def test_a_state_carries_its_keys_and_a_time_stamp_and_is_retained(site: Site) -> None:
+    sink = site.start()
+    at = time.monotonic() - 5
+    sink.take("roof", Reading(MODULE, {"count": 1, "voltage": None}, at))
+    message = site.recorder.wait("b/roof/P1/state")
+    values = json.loads(message.payload)
+    assert list(values) == ["count", "voltage", "ts"]
+    assert values["voltage"] is None
+    assert values["ts"] == timestamp(at)
+    assert site.now_retained("b/roof/P1/state") == message.payload
+
+
+def test_states_are_not_retained_when_so_configured(site: Site) -> None:
+    sink = site.start(retain_states=False)
+    sink.take("roof", Reading(DEVICE, {"count": 1, "voltage": 50.0}, time.monotonic()))
+    site.recorder.wait("b/roof/state")
+    assert site.now_retained("b/roof/state") is None
+
+
+def test_nothing_is_ever_retained_on_a_topic_of_other_software(site: Site) -> None:
+    sink = site.start(retain_states=True)
+    for number in range(20):
+        values = {"count": number, "voltage": 50.0}
+        sink.take("roof", Reading(DEVICE, values, time.monotonic(), topic="power/axpert"))
+    message = site.recorder.wait("power/axpert", lambda m: b'"count":19' in m.payload)
+    assert json.loads(message.payload) == {"count": 19, "voltage": 50.0}, "as they are, without ts"
+    assert site.now_retained("power/axpert") is None
+
+
+def test_a_reading_that_grew_old_while_the_broker_was_away_is_not_sent(site: Site) -> None:
+    site.mosquitto.stop()
+    sink = site.start()
+    await_true(lambda: sink.broker.ending is not None, 5, "no connection")
+    short = Unit("", "Roof", FIELDS, 0.5)
+    sink.take("roof", Reading(short, {"count": 1, "voltage": 50.0}, time.monotonic()))
+    sink.take("roof", Reading(short, {"count": 1, "voltage": 50.0}, time.monotonic(), topic="battery/data"))
+    sink.take("roof", Reading(MODULE, {"count": 2, "voltage": 50.0}, time.monotonic()))
+    until = time.monotonic() + 0.6
+    await_true(lambda: time.monotonic() > until, 2, "it is old")
+    site.mosquitto.start()
+    site.recorder.wait("b/roof/P1/state")
+    site.recorder.wait_payload("b/status", b"online")
+    assert site.recorder.on("b/roof/state") == []
+    assert site.recorder.on("battery/data") == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_is_strict(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        encode({"voltage": value})
+
+
+def test_json_is_utf_8_and_compact() -> None:
+    assert encode({"a": 1, "b": "°C", "c": None, "d": True}) == '{"a":1,"b":"°C","c":null,"d":true}'.encode()
+
+
+def test_a_time_stamp_is_null_while_the_clock_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = timestamp(time.monotonic())
+    assert stamp is not None
+    assert stamp.endswith("Z")
+    monkeypatch.setattr(mqtt, "SANE_CLOCK", time.time() + 1000)
+    assert timestamp(time.monotonic()) is None

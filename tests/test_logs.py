@@ -1,0 +1,129 @@
+"""The log masks secrets, stays within its size, and survives whatever it cannot be written to."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.shared import REPOSITORY
+
+SECRET = "hunter2-planted"
+
+SET_UP = """
+import json, logging, os, sys, threading
+from bridge import logs
+from bridge.config import Logging
+options = json.loads(os.environ["OPTIONS"])
+logs.set_up(Logging(**options), [os.environ["SECRET"], ""])
+log = logging.getLogger("bridge.test")
+"""
+
+
+def run(code: str, *, stderr: int = subprocess.PIPE, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process of its own, since logging is the whole process'."""
+    environ = {**os.environ, "OPTIONS": json.dumps(options), "SECRET": SECRET}
+    return subprocess.run(
+        [sys.executable, "-c", SET_UP + code],
+        cwd=REPOSITORY,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_a_secret_is_masked_in_messages_arguments_and_tracebacks() -> None:
+    done = run(f"""
+log.info("as text {SECRET}")
+log.info("as argument %s and %r", "{SECRET}", {{"password": "{SECRET}"}})
+try:
+    raise ValueError("in an error {SECRET}")
+except ValueError as err:
+    log.exception("caught")
+    try:
+        raise RuntimeError("chained") from err
+    except RuntimeError:
+        log.exception("chained too")
+log.info("with a stack", stack_info=True)
+def dies():
+    raise OSError("in a thread {SECRET}")
+thread = threading.Thread(target=dies, name="worker")
+thread.start()
+thread.join()
+""")
+    assert done.returncode == 0
+    assert SECRET not in done.stderr + done.stdout
+    assert done.stderr.count("***") >= 5
+    assert "worker: ended by an error" in done.stderr
+    assert "OSError: in a thread ***" in done.stderr
+
+
+def test_a_secret_does_not_reach_the_file_either(tmp_path: Path) -> None:
+    run(f'log.warning("told to %s", "{SECRET}")', directory=str(tmp_path))
+    text = (tmp_path / "solarbridge.log").read_text()
+    assert "told to ***" in text
+    assert SECRET not in text
+
+
+def test_the_level_counts() -> None:
+    done = run('log.info("quiet")\nlog.warning("loud")', level="warning")
+    assert "loud" in done.stderr
+    assert "quiet" not in done.stderr
+
+
+def test_files_together_stay_below_their_size_and_hold_the_newest_lines(tmp_path: Path) -> None:
+    run('for n in range(20_000):\n    log.info("line %06d %s", n, "x" * 150)', directory=str(tmp_path), max_megabytes=1)
+    files = list(tmp_path.iterdir())
+    assert 2 <= len(files) <= 4
+    assert sum(file.stat().st_size for file in files) <= 1024 * 1024
+    assert "line 019999" in (tmp_path / "solarbridge.log").read_text()
+
+
+def test_a_full_disk_costs_lines_and_one_notice(tmp_path: Path) -> None:
+    """A limit on the size of a file stands for a full disk: writing fails in the same place, and needs no root."""
+    done = run("""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for n in range(3000):
+    log.info("line %d %s", n, "x" * 100)
+print(logs.dropped())
+""", directory=str(tmp_path))  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr.count("cannot be written") == 1
+    assert "Traceback" not in done.stderr
+    assert "Logging error" not in done.stderr
+    assert int(done.stdout) > 1000
+
+
+def test_a_directory_that_cannot_be_made_is_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run('log.info("goes on")', directory=str(tmp_path / "file" / "log"))
+    assert done.returncode == 0
+    assert done.stderr.count("log directory") == 1
+    assert "goes on" in done.stderr
+
+
+def test_a_closed_stderr_is_no_error() -> None:
+    done = run('os.close(2)\nlogs.set_up(Logging(), [])\nlog.info("x" * 9000)\nprint("lives", logs.dropped())')
+    assert done.stdout == "lives 1\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+@pytest.mark.parametrize("length", [200, 20_000])
+def test_a_stderr_nobody_reads_never_blocks(kind: str, length: int) -> None:
+    reader, writer = os.pipe() if kind == "pipe" else (end.detach() for end in socket.socketpair())
+    try:
+        code = f'for n in range(3000):\n    log.info("%d %s", n, "x" * {length})\nprint(logs.dropped() > 1000)'
+        assert run(code, stderr=writer).stdout == "True\n"
+        assert os.read(reader, 100), "nothing was written, so nothing was tried"
+    finally:
+        os.close(reader)
+        os.close(writer)
