@@ -3,7 +3,8 @@ r"""The RS232 console's text: where an answer ends, and what its tables mean.
     echo LF CR '@' CR CR LF, lines, 'Command completed successfully' CR LF CR '$$' CR LF CR 'pylon>'
 
 There is no checksum. An answer is taken only when it stands whole between '@' and '$$', its echo is the
-command, and it says it succeeded; a table only when its header is known and its rows are complete.
+command, and it says it succeeded; a table only when its header is known and its rows are complete. A lost
+character shortens a number without a trace but one: the rest of its line moves. So columns must stand in line.
 Line ends vary, so lines are split at any run of CR and LF. Columns are found by their header: firmware
 since 2024 has more of them, rows of absent modules keep the old layout. "-" is "not available".
 Voltages in mV, currents in mA (positive while charging), temperatures in 0.001 °C, charge in mAh.
@@ -176,11 +177,16 @@ CONDITIONS = {
 ABSENT = "Absent"
 
 
+_STATE = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,15}")
+
+
 def _word(text: str, words: Mapping[str, str]) -> str | None:
     """Return what a state means; an unknown one is shown as it is and called unknown. None for "-"."""
     if text == "-":
         return None
     parts = [part for part in re.split(r"[ ,|/]+", text) if part]
+    if not parts or not all(_STATE.fullmatch(part) for part in parts):
+        raise ProtocolError("format", f"{text[:40]!r} is no state")
     return ", ".join(words.get(part, f"unknown {part}") for part in parts)
 
 
@@ -314,17 +320,17 @@ def modules(lines: Sequence[str]) -> Modules:
     Raises ProtocolError "format" when there is no table, or no row of it that holds.
     """
     columns, rows = _table(lines, "Power")
-    if missing := PWR_NEEDED - set(columns):
+    if missing := PWR_NEEDED - {column.text for column in columns}:
         raise ProtocolError("format", f"columns {', '.join(sorted(missing))} are missing")
     present: dict[int, Values] = {}
     absent: set[int] = set()
     refused: list[ProtocolError] = []
     for tokens in rows:
         try:
-            position = _position(tokens[0])
+            position = _position(tokens[0].text)
             if position in present or position in absent:
                 raise ProtocolError("format", f"position {position} stands there twice")
-            if ABSENT in tokens:
+            if any(token.text == ABSENT for token in tokens):
                 absent.add(position)
             else:
                 present[position] = _module_row(columns, tokens)
@@ -335,20 +341,39 @@ def modules(lines: Sequence[str]) -> Modules:
     return Modules(present, frozenset(absent), tuple(refused))
 
 
-def _table(lines: Sequence[str], first: str) -> tuple[list[str], list[list[str]]]:
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """One word of a row and where it starts."""
+
+    text: str
+    start: int
+
+
+def _table(lines: Sequence[str], first: str) -> tuple[list[_Token], list[list[_Token]]]:
     """Return the header's names and the rows' tokens behind it; the two words of a time are one token."""
     for at, line in enumerate(lines):
-        columns = [SYNONYMS.get(name, name) for name in line.split()]
-        if columns and columns[0] == first and len(columns) > 2:
-            return columns, [_time_joined(row) for row in lines[at + 1 :]]
+        columns = [_Token(SYNONYMS.get(name.text, name.text), name.start) for name in _tokens(line)]
+        if columns and columns[0].text == first and len(columns) > 2:
+            if len({name.text for name in columns}) != len(columns):
+                raise ProtocolError("format", "a column stands there twice")
+            return columns, [_tokens(row) for row in lines[at + 1 :]]
     raise ProtocolError("format", f"no table that begins with {first}")
 
 
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d) +(\d\d:\d\d:\d\d)")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)")
 
 
-def _time_joined(row: str) -> list[str]:
-    return _TIME.sub(r"\1T\2", row).split()
+def _tokens(line: str) -> list[_Token]:
+    return [_Token(match.group(), match.start()) for match in re.finditer(r"\S+", _TIME.sub(r"\1T\2", line))]
+
+
+def _check_in_line(columns: Sequence[_Token], tokens: Sequence[_Token]) -> None:
+    """Raise ProtocolError "format" unless each token starts under its header, or where a wider one pushed it."""
+    end = -1
+    for column, token in zip(columns, tokens, strict=True):
+        if token.start != max(column.start, end + 1):
+            raise ProtocolError("format", f"{token.text[:24]!r} does not stand under {column.text}")
+        end = token.start + len(token.text)
 
 
 def _position(token: str) -> int:
@@ -358,15 +383,27 @@ def _position(token: str) -> int:
     return position
 
 
-def _module_row(columns: Sequence[str], tokens: Sequence[str]) -> Values:
+def _module_row(columns: Sequence[_Token], tokens: Sequence[_Token]) -> Values:
     if len(tokens) != len(columns):
         raise ProtocolError("format", f"{len(tokens)} columns in a row, {len(columns)} in the header")
-    cells = dict(zip(columns, tokens, strict=True))
+    _check_row(columns, tokens)
+    cells = {column.text: token.text for column, token in zip(columns, tokens, strict=True)}
     values = {column.field.key: column.read(cells[column.header]) for column in PWR if column.header in cells}
     values.update(_derived(values))
     check_ranges(values)
     _check_low_high(values)
     return values
+
+
+def _check_row(columns: Sequence[_Token], tokens: Sequence[_Token]) -> None:
+    """Up to the time a row stands under its header; behind it some firmware is one blank off, so widths count."""
+    names = [column.text for column in columns]
+    until = names.index("Time") + 1 if "Time" in names else len(names)
+    _check_in_line(columns[:until], tokens[:until])
+    if "MosTempr" in names[:-1]:
+        at = names.index("MosTempr")
+        if tokens[at + 1].start - tokens[at].start != columns[at + 1].start - columns[at].start:
+            raise ProtocolError("format", f"{tokens[at].text[:24]!r} is narrower or wider than its column")
 
 
 def _derived(values: Values) -> Values:
@@ -408,30 +445,57 @@ class Label:
 def _labelled(lines: Sequence[str]) -> dict[str, str]:
     """Return names and texts, blanks in names reduced to one.
 
-    Raises ProtocolError "format" when a name stands there twice: two answers ran into each other.
+    Raises ProtocolError "format" when a name stands there twice: two answers ran into each other; and
+    when the colons behind padded names do not stand in line: something is lost between.
     """
     found: dict[str, str] = {}
+    widths: set[int] = set()
     for line in lines:
-        name, colon, text = line.partition(":")
+        padded, colon, text = line.partition(":")
         if not colon:
             continue
-        name = " ".join(name.split())
+        if padded.endswith(" "):
+            widths.add(len(padded))
+        name = " ".join(padded.split())
         if name in found:
             raise ProtocolError("format", f"{name!r} stands there twice")
-        found[name] = text.strip()
+        found[name] = text
+    if len(widths) > 1:
+        raise ProtocolError("format", f"colons stand in columns {sorted(widths)}")
     return found
 
 
 def _read_labels(labels: Sequence[Label], found: Mapping[str, str]) -> Values:
-    """Return the values of the labels that are there; raises ProtocolError "format" when a needed one is not."""
+    """Return the values of the labels that are there.
+
+    Raises ProtocolError "format" when a needed one is not, and when units do not stand in line.
+    """
+    _check_units(labels, found)
     values: Values = {}
     for label in labels:
         text = found.get(label.label)
         if text is not None:
-            values[label.field.key] = label.read(_without_unit(text, label))
+            values[label.field.key] = label.read(_without_unit(text.strip(), label))
         elif label.needed:
             raise ProtocolError("format", f"{label.label!r} is missing")
     return values
+
+
+def _check_units(labels: Sequence[Label], found: Mapping[str, str]) -> None:
+    """Raise ProtocolError "format" unless all units stand in line, where the answer is padded at all."""
+    texts = [(found[label.label], len(label.unit)) for label in labels if label.unit and label.label in found]
+    widths = {len(text) - unit for text, unit in texts if text.strip() != "-"}
+    padded = any("  " in text.strip() for text, _ in texts)
+    if padded and len(widths) > 1:
+        raise ProtocolError("format", f"units stand in columns {sorted(widths)}")
+
+
+def _check_right(labels: Sequence[Label], found: Mapping[str, str]) -> None:
+    """Raise ProtocolError "format" unless all numbers end in one column; only a longer one may go beyond."""
+    texts = [found[label.label] for label in labels if label.label in found]
+    width = min((len(text) for text in texts), default=0)
+    if any(len(text) > width and text.startswith("  ") for text in texts):
+        raise ProtocolError("format", "the numbers do not end in one column")
 
 
 def _without_unit(text: str, label: Label) -> str:
@@ -524,8 +588,8 @@ INFO = (
     Label("Specification", Field("specification", TEXT, "Specification", level=HIDDEN), _words),
     Label("Cell Number", v.CELL_COUNT),
     Label("Cell Count", v.CELL_COUNT),
-    Label("Max Dischg Curr", _diagnostic("max_discharge_current", CURRENT, "Rated discharge"), _milli_size, "mA"),
-    Label("Max Charge Curr", _diagnostic("max_charge_current", CURRENT, "Rated charge"), _milli_size, "mA"),
+    Label("Max Dischg Curr", v.MAX_DISCHARGE_CURRENT, _milli_size, "mA"),
+    Label("Max Charge Curr", v.MAX_CHARGE_CURRENT, _milli_size, "mA"),
 )
 INFO_FIELDS = tuple({label.field.key: label.field for label in INFO}.values())
 
@@ -623,6 +687,7 @@ def identity(lines: Sequence[str], position: int | None) -> Values:
     """
     values = _read_labels(INFO, _labelled(lines))
     _check_position(values["address"], position)
+    check_ranges(values)
     return values
 
 
@@ -635,7 +700,9 @@ def statistics(lines: Sequence[str], position: int | None) -> Values:
     if len(found) != 1:
         raise ProtocolError("format", f"{len(found)} device addresses")
     _check_position(_integer(found[0]), position)
-    values = _read_labels(STAT, _labelled(lines))
+    counters = _labelled(lines)
+    _check_right(STAT, counters)
+    values = _read_labels(STAT, counters)
     check_ranges(values)
     return values
 
@@ -680,7 +747,12 @@ class CellField:
 
     def of(self, cell: int) -> Field:
         """Return the field of one cell, counted from 1."""
-        return Field(f"cell_{cell}_{self.key}", self.quantity, f"Cell {cell} {self.name}", level=HIDDEN)
+        return _cell_field(self, cell)
+
+
+@cache
+def _cell_field(part: CellField, cell: int) -> Field:
+    return Field(f"cell_{cell}_{part.key}", part.quantity, f"Cell {cell} {part.name}", level=HIDDEN)
 
 
 CELL_TEMPERATURE = CellField("temperature", TEMPERATURE, "temperature")
@@ -716,34 +788,60 @@ def cells(lines: Sequence[str]) -> Values:
     known: a US3000D says so for its slaves. Raises ProtocolError: "format" when a row is cut or one is
     missing, "implausible".
     """
-    rows = _cell_rows(lines, "Battery", BAT_LEAST)
+    columns, rows = _cell_rows(lines, "Battery", BAT_LEAST)
+    names = [column.text for column in columns]
+    numbers = names[: names.index("Base")] if "Base" in names else []
+    if numbers not in (["Battery", "Volt", "Curr", "Tempr"], ["Battery", "Volt", "Tempr"]):
+        raise ProtocolError("format", f"columns {numbers} before the states")
     values: Values = {}
     millivolts, degrees, balancing = [], [], []
-    for number_, tokens in enumerate(rows, 1):
-        row = _cell_row(tokens)
-        millivolts.append(_needed(tokens[1]))
-        degrees.append(_needed(tokens[3]) / 1000)
+    for cell, tokens in enumerate(rows, 1):
+        _check_in_line(columns[: len(numbers)], tokens[: len(numbers)])
+        row = _cell_row([token.text for token in tokens])
+        millivolts.append(_needed(tokens[numbers.index("Volt")].text))
+        degrees.append(_needed(tokens[numbers.index("Tempr")].text) / 1000)
         balancing.append(row[CELL_BALANCING.key])
-        values[f"cell_{number_}_voltage"] = millivolts[-1] / 1000
-        values.update((f"cell_{number_}_{key}", value) for key, value in row.items())
+        values[f"cell_{cell}_voltage"] = millivolts[-1] / 1000
+        values[f"cell_{cell}_{CELL_TEMPERATURE.key}"] = degrees[-1]
+        values.update((f"cell_{cell}_{key}", value) for key, value in row.items())
     values.update(v.cell_extremes(millivolts))
     values[v.CELL_COLDEST.key], values[v.CELL_HOTTEST.key] = min(degrees), max(degrees)
     values[BALANCING.key] = None if None in balancing else any(balancing)
     check_ranges(values)
+    _check_charges(values, len(rows))
     return values
 
 
-def _cell_rows(lines: Sequence[str], first: str, least: int) -> list[list[str]]:
-    """Return the rows' tokens under a header, which count the cells from 0 without a gap."""
+def _check_charges(values: Values, count: int) -> None:
+    """The cells of a module are of one size: charge and state of charge tell the same one for each, but for a quarter.
+
+    Neither is padded, so a lost digit shows here only.
+    """
+    least, most = 0.0, float("inf")
+    for cell in range(1, count + 1):
+        soc, charge = number(values, CELL_SOC.of(cell)), number(values, CELL_CAPACITY.of(cell))
+        if soc is not None and not 0 <= soc <= 100:
+            raise refuse(f"cell {cell} with a state of charge of {soc:g} %")
+        if soc is None or charge is None or soc <= 1:
+            continue
+        least, most = max(least, charge / (soc + 1)), min(most, charge / (soc - 1))
+    if least > 1.25 * most:
+        raise refuse("the cells' charges do not fit their states of charge")
+
+
+def _cell_rows(lines: Sequence[str], first: str, least: int) -> tuple[list[_Token], list[list[_Token]]]:
+    """Return a header's words and the rows under it, which count the cells from 0 without a gap, all alike."""
     heads = [at for at, line in enumerate(lines) if line.split()[0] == first]
     if len(heads) != 1:
         raise ProtocolError("format", f"{len(heads)} headers that begin with {first}")
-    rows = [line.split() for line in lines[heads[0] + 1 :]]
-    if not rows or [row[0] for row in rows] != [str(n) for n in range(len(rows))]:
+    rows = [_tokens(line) for line in lines[heads[0] + 1 :]]
+    if not rows or [row[0].text for row in rows] != [str(n) for n in range(len(rows))]:
         raise ProtocolError("format", "the cells are not counted from 0 without a gap")
     if len({len(row) for row in rows}) != 1 or len(rows[0]) < least:
         raise ProtocolError("format", "rows of different or too small width")
-    return rows
+    if len({tuple(token.start for token in row[:least]) for row in rows}) != 1:
+        raise ProtocolError("format", "rows that do not stand in line")
+    return _tokens(lines[heads[0]]), rows
 
 
 def _cell_row(tokens: Sequence[str]) -> Values:
@@ -756,7 +854,6 @@ def _cell_row(tokens: Sequence[str]) -> Values:
         raise ProtocolError("format", f"{' '.join(behind)!r} behind the state of charge")
     charge = _milli(behind[0]) if behind else None
     return {
-        CELL_TEMPERATURE.key: _milli(tokens[3]),
         CELL_SOC.key: soc,
         CELL_CAPACITY.key: None if not charge and soc else charge,
         CELL_BALANCING.key: _on(behind[2]) if len(behind) == 3 else None,
@@ -779,11 +876,9 @@ def health(lines: Sequence[str], position: int) -> Values:
     if titles not in ([], [str(position)]):
         raise ProtocolError("foreign", f"titles {titles}, module {position} was asked")
     values: Values = {}
-    for cell, tokens in enumerate(_cell_rows(lines, "Battery", 3), 1):
-        if not tokens[2].isdigit():
-            raise ProtocolError("format", f"{tokens[2][:40]!r} is no count")
-        values[SOH_COUNT.of(cell).key] = int(tokens[2])
-        values[SOH_STATE.of(cell).key] = _condition(tokens[3]) if len(tokens) > 3 else None
+    for cell, tokens in enumerate(_cell_rows(lines, "Battery", 3)[1], 1):
+        values[SOH_COUNT.of(cell).key] = _needed(tokens[2].text)
+        values[SOH_STATE.of(cell).key] = _condition(tokens[3].text) if len(tokens) > 3 else None
     return values
 
 

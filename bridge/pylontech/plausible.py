@@ -35,6 +35,9 @@ RANGES = {
     v.DISCHARGE_VOLTAGE_LIMIT.key: (10.0, 70.0),
     v.CHARGE_CURRENT_LIMIT.key:    (0.0, 400.0),
     v.DISCHARGE_CURRENT_LIMIT.key: (0.0, 400.0),
+    v.MAX_CHARGE_CURRENT.key:      (5.0, 400.0),
+    v.MAX_DISCHARGE_CURRENT.key:   (5.0, 400.0),
+    v.CELL_COUNT.key:              (4.0, 32.0),
 }
 """Lowest and highest value a module can have, in the value's own unit."""
 # fmt: on

@@ -63,6 +63,8 @@ CHARGE_VOLTAGE_LIMIT = Field("charge_voltage_limit", BATTERY_VOLTAGE, "Charge vo
 DISCHARGE_VOLTAGE_LIMIT = Field("discharge_voltage_limit", BATTERY_VOLTAGE, "Discharge voltage limit", level=DIAGNOSTIC)
 CHARGE_CURRENT_LIMIT = Field("charge_current_limit", CURRENT, "Charge current limit", level=DIAGNOSTIC)
 DISCHARGE_CURRENT_LIMIT = Field("discharge_current_limit", CURRENT, "Discharge current limit", level=DIAGNOSTIC)
+MAX_CHARGE_CURRENT = Field("max_charge_current", CURRENT, "Rated charge current", level=DIAGNOSTIC)
+MAX_DISCHARGE_CURRENT = Field("max_discharge_current", CURRENT, "Rated discharge current", level=DIAGNOSTIC)
 CHARGE_ENABLE = Field("charge_enable", FLAG, "Charging allowed")
 DISCHARGE_ENABLE = Field("discharge_enable", FLAG, "Discharging allowed")
 CHARGE_IMMEDIATELY_1 = Field("charge_immediately_1", FLAG, "Charge immediately 1", level=DIAGNOSTIC)
