@@ -52,7 +52,8 @@ def slow_crc(body: bytes) -> int:
 
 
 QPIGS = BY_CASE["qpigs-21"].received
-BODIES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="("), min_size=1, max_size=120)
+PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="(")
+BODIES = st.text(PRINTABLE, min_size=1, max_size=120)
 
 
 # -- checksums

@@ -255,24 +255,22 @@ def field_log() -> list[str]:
 
 
 def test_every_recoverable_record_of_a_field_log_is_recovered_and_none_is_wrong() -> None:
-    recovered = refused = 0
+    recovered, refused = 0, []
     for record in field_log():
         begun, _, last = record.rpartition("(")
         # the log kept the text alone, without CRCs: the last reply gets its own, what was cut off before it has none
         stream = (b"(" if begun else b"") + begun.encode("latin-1") + framed(last)
-        texts = heard(frame.Decoder(), stream)
-        assert texts in ([last], []), record
+        assert heard(frame.Decoder(), stream) == [last]
         try:
-            decoded = QPIGS.decode(texts[0])
-        except (ProtocolError, IndexError):
-            refused += 1
+            decoded = QPIGS.decode(last)
+        except ProtocolError:
+            refused.append(last)
             continue
         numbers = [token for token in last.split(" ") if token]
         assert len(decoded) == len(numbers) == 21, record
         for (name, value), token in zip(decoded.items(), numbers, strict=True):
             assert value == (token if name.startswith("device_status") else float(token)), record
         recovered += 1
-    print(f"recovered {recovered}, refused {refused}")
-    assert recovered + refused == len(field_log())
-    assert refused <= 4
-    assert recovered > 9000
+    # the refused ones are answers to commands of another process on the same device
+    assert set(refused) <= {"ACK", "NAK"}
+    assert (recovered, len(refused)) == (9259, 2)
