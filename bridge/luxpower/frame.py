@@ -491,15 +491,14 @@ class Decoder:
         prefix, not behind the length it claimed, so a false prefix hides no true one; the bytes of a
         refused frame are not reported a second time.
         """
-        while self._find_prefix():
-            total = self._claimed()
-            if total and len(self._buffer) >= total:
-                return self._take(total)
-            if not self._given_up:
-                return None
-            self._given_up = False
+        given_up, self._given_up = self._given_up, False
+        if not self._find_prefix():
+            return None
+        total = self._claimed()
+        if total and len(self._buffer) >= total:
+            return self._take(total)
+        if given_up:
             raise self._refuse("length", "the rest of a frame never came", len(self._buffer))
-        self._given_up = False
         return None
 
     def _take(self, total: int) -> Reply:
@@ -528,7 +527,7 @@ class Decoder:
 
     def _refuse(self, kind: str, detail: str, claimed: int) -> ProtocolError:
         """Step over the prefix, and excuse what belongs to the same refused frame from being stray."""
-        refused = ProtocolError(kind, detail, bytes(self._buffer[:claimed]))
+        refused = ProtocolError(kind, detail, bytes(self._buffer[: _LENGTHS.size]))
         self._excused = max(self._excused, claimed)
         self._drop(len(PREFIX))
         return refused
@@ -553,12 +552,11 @@ class Decoder:
     def _drop(self, count: int) -> None:
         excused = min(count, self._excused)
         self._excused -= excused
-        if count > excused and not self._stray:
-            self._sample = bytes(self._buffer[excused:count][:48])
+        self._sample += bytes(self._buffer[excused : min(count, excused + 48 - len(self._sample))])
         self._stray += count - excused
         del self._buffer[:count]
 
     def _report_stray(self) -> ProtocolError:
         report = ProtocolError("format", f"{self._stray} stray bytes", self._sample)
-        self._stray = 0
+        self._stray, self._sample = 0, b""
         return report

@@ -76,6 +76,10 @@ class Store:
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
         self._empty: dict[str, Value] = dict.fromkeys(field.key for field in self.fields)
 
+    def __len__(self) -> int:
+        """Return how many blocks are kept."""
+        return len(self._blocks)
+
     @property
     def family(self) -> Family:
         return self._layout.family
