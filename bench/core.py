@@ -53,7 +53,7 @@ def latency_table(kit: Kit) -> Table:
     with kit.recorder("power/axpert-bench") as recorder, kit.simulator("axpert", "--baud", "115200") as (port, log):
         entry = (
             f"- {{name: unit, type: axpert, port: {port}, baud: 115200, interval: 0.02, parallel: false,"
-            f" topics: {{unit: power/axpert-bench}}}}\n"
+            f" topics: {{parallel: null, unit: power/axpert-bench}}}}\n"
         )
         with kit.bridge(entry):
             recorder.wait("power/axpert-bench", seconds=20)

@@ -147,7 +147,7 @@ class Kit:
     def simulator(self, *arguments: str, seconds: float = 10) -> Iterator[tuple[str, Path]]:
         """Run `solarbridge simulate ...` as a process; yield its port and its truth log."""
         folder = self.folder()
-        link, truth = folder / "port", folder / "truth"
+        link, truth = folder / "ttyUSB0", folder / "truth"  # some peers judge a port by its name
         command = [sys.executable, "-m", "bridge", "simulate", *arguments, "--link", str(link), "--truth", str(truth)]
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
         try:
@@ -192,7 +192,7 @@ def kit() -> Iterator[Kit]:
 
 def truth(path: Path) -> list[dict[str, Any]]:
     """Return the records of a truth log."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def spread(values: list[float]) -> tuple[float, float]:

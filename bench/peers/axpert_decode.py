@@ -29,13 +29,13 @@ def powermon(reply):
 
 def solarbridge(reply):
     from bridge.voltronic.frame import Decoder
-    from bridge.voltronic.inquiries import decode
+    from bridge.voltronic.inquiries import QPIGS
 
     decoder = Decoder()
 
     def one():
         decoder.receive(reply)
-        return decode("QPIGS", decoder.next_reply())
+        return QPIGS.decode(decoder.next_reply())
 
     return one
 

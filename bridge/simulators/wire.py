@@ -16,10 +16,12 @@ thread beside it holds Python's lock for up to 5 ms.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import math
 import os
 import select
 import socket
+import sys
 import termios
 import time
 import tty
@@ -39,6 +41,8 @@ LEAD = 0.0005
 REPORT = 8
 """Bytes in a HID report."""
 BITS_PER_BYTE = 10  # 8N1
+BUFFERED = 5.0
+"""Seconds a report waits for a host that does not read; then they run together."""
 CHATTER = 32
 """Bytes of noise scheduled at a time."""
 PR_SET_TIMERSLACK = 29
@@ -67,6 +71,9 @@ class End(Protocol):
 
     def hand_over(self, data: bytes) -> None:
         """Give these bytes to the host; what it has no room for is lost, as on a real line."""
+
+    def unread(self) -> int:
+        """Return how many bytes the host has not read yet, 0 where its reads keep reports apart anyway."""
 
     def plug(self, link: str | Path | None = None) -> None:
         """Make the port appear; `link` gives it another name than before."""
@@ -129,6 +136,10 @@ class Pty:
         os.close(self._master)
         os.close(self._slave)
         self._master = self._slave = -1
+
+    def unread(self) -> int:
+        count = fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)) if self._slave >= 0 else bytes(4)
+        return int.from_bytes(count, sys.byteorder)
 
     def host_baud(self) -> int:
         """Return the speed the host has set on its side, 0 while unplugged: for devices that answer at one only."""
@@ -193,6 +204,9 @@ class HidrawPair:
             except ConnectionError:
                 self._forget(end)
 
+    def unread(self) -> int:
+        return 0
+
     def plug(self, link: str | Path | None = None) -> None:
         self._plugged = True
         self.path = str(link) if link else self.path
@@ -224,6 +238,7 @@ class _HandOver:
     data: bytes
     late: bool = False
     records: tuple[Record, ...] = ()
+    held: float = 0.0
 
 
 class Line:
@@ -385,11 +400,19 @@ class Line:
 
     def _hand_over(self) -> None:
         while self._out and self._out[0].at <= time.monotonic():
+            if self.reports and self.end.unread() and self._out[0].held < BUFFERED:
+                # a node gives one report to a read, a pty would run them together: wait until this one is read
+                self._out[0].held += TICK
+                self._out[0].at = time.monotonic() + TICK
+                return
             piece = self._out.popleft()
             # first the log: nobody shall ever hold a frame that is not in it
             for record in piece.records:
                 self._log(record, record.whole, record.faults)
             self.end.hand_over(piece.data)
+            if self.reports and self._out:
+                # the terminal shows a byte as unread only a moment after it was written
+                self._out[0].at = max(self._out[0].at, time.monotonic() + TICK)
             if piece.records:
                 self.lateness.append(time.monotonic() - piece.at)
 
