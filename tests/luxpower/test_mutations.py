@@ -5,6 +5,7 @@ SOLARBRIDGE_MUTATIONS sets how many in the ordinary run, SOLARBRIDGE_SOAK_MUTATI
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import tracemalloc
@@ -27,9 +28,9 @@ GOOD = [raw for capture in CAPTURES for raw in (*capture.received, *capture.sent
 def bent(rng: random.Random, raw: bytes) -> bytes:
     """Return a frame with one to four faults; most get lengths and a CRC that fit, to reach what lies behind."""
     data = bytearray(raw)
-    for _ in range(rng.randint(1, 4)):
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(data)) if data else 0
-        fault = rng.randrange(6)
+        fault = rng.choice((0, 0, 1, 1, 2, 3, 4, 5))
         if fault == 0 and data:
             data[at] ^= 1 << rng.randrange(8)
         elif fault == 1 and data:
@@ -113,12 +114,14 @@ def test_bent_streams_leave_no_memory_behind() -> None:
     tracemalloc.start()
     try:
         soaked(3000, seed=1)  # fills the bounded caches
+        gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         soaked(3000, seed=2)
+        gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 128 * 1024
+    assert grown < 32 * 1024
 
 
 def test_bent_requests_end_in_requests_or_protocol_errors() -> None:
