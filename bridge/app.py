@@ -57,10 +57,11 @@ class App:
         log.info("solarbridge %s: %s", __version__, ", ".join(p.name for p in self.publishers))
         for warning in self._config.warnings:
             log.warning("%s", warning)
-        self.mqtt.publish_info(self._info())
-        self.supervisor.start(self.mqtt.broker)
+        # the devices first: while their first bytes are on the wire, the broker's thread loads its library
         for publisher in self.publishers:
             self.supervisor.start(publisher)
+        self.mqtt.publish_info(self._info())
+        self.supervisor.start(self.mqtt.broker)
         self._notifier.send("READY=1")
         self.supervisor.watch()
         return self._end()

@@ -6,15 +6,14 @@ tracebacks included.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
 import socket
 import stat
-import sys
 import threading
 import time
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from bridge.config import Logging
@@ -32,9 +31,8 @@ class MaskingFormatter(logging.Formatter):
 
     def __init__(self, secrets: list[str]) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
         self._secrets = [secret for secret in secrets if secret]
-
-    converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -76,17 +74,61 @@ class StderrHandler(logging.Handler):
                 os.write(self._fd, chunk)
 
 
-class CappedFileHandler(RotatingFileHandler):
-    """A rotating log file; a full disk costs lines and one notice, nothing else."""
+class CappedFileHandler(logging.Handler):
+    """A log file that begins anew when it is full and keeps the last ones; a full disk costs lines and one notice.
+
+    Own code, since the standard library's rotating handler buffers: after a full disk it fails over the same
+    old text for ever. Its import would also cost the start 2 ms.
+    """
 
     def __init__(self, path: Path, total_bytes: int) -> None:
-        super().__init__(path, maxBytes=total_bytes // FILES, backupCount=FILES - 1, encoding="utf-8", delay=True)
+        super().__init__()
+        self.path = path
         self.dropped = 0
+        self._limit = total_bytes // FILES
+        self._fd = -1
+        self._size = 0
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")[: self._limit]
+            if self._fd < 0:
+                self._open()
+            if self._size + len(data) > self._limit:
+                self._begin_anew()
+            written = os.write(self._fd, data)
+            self._size += written
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except (OSError, ValueError) as err:
+            self._drop(err)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        super().close()
+
+    def _open(self) -> None:
+        # no following of links: the folder may be one that others can write to
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self.path, flags, 0o640)
+        self._size = os.fstat(self._fd).st_size
+
+    def _begin_anew(self) -> None:
+        """Move solarbridge.log to solarbridge.log.1 and so on, and open a new one."""
+        os.close(self._fd)
+        self._fd = -1
+        names = [self.path, *(Path(f"{self.path}.{number}") for number in range(1, FILES))]
+        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+            if newer.exists():
+                newer.replace(older)
+        self._open()
+
+    def _drop(self, err: Exception) -> None:
         self.dropped += 1
         if self.dropped == 1 and _STDERR is not None:
-            notice = f"log file {self.baseFilename} cannot be written ({sys.exc_info()[1]}); its lines are dropped"
+            notice = f"log file {self.path} cannot be written ({err}); its lines are dropped"
             _STDERR.handle(logging.LogRecord(__name__, logging.WARNING, "", 0, notice, (), None))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from dataclasses import dataclass
-
-from paho.mqtt.reasoncodes import ReasonCode
+from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
+
+if TYPE_CHECKING:
+    from paho.mqtt.reasoncodes import ReasonCode
 
 SHORT_LIVED = 15.0
 """A connection that lived for fewer seconds than this was ended by something that will happen again."""

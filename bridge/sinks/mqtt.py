@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.config import Mqtt
 from bridge.fields import Reading, Unit, Value
 from bridge.inbox import Inbox, Refresh
-from bridge.sinks.broker import Arrived, Broker
+from bridge.sinks.broker import Broker
 from bridge.sinks.outbox import Message
+
+if TYPE_CHECKING:
+    from bridge.sinks.session import Arrived
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from bridge.config import Mqtt
-from bridge.sinks import broker as broker_module
-from bridge.sinks.broker import ARRIVED, Arrived, Broker, installation_id
+from bridge.sinks import session as session_module
+from bridge.sinks.broker import Broker, installation_id
 from bridge.sinks.outbox import Message
+from bridge.sinks.session import ARRIVED, Arrived
 from tests.harness import Mosquitto, Proxy, Recorder, await_true, free_port
 from tests.shared import REPOSITORY
 
@@ -264,7 +265,7 @@ def test_a_flood_of_messages_is_bounded_and_counted(odd: OddServer, run: Callabl
 def test_without_receipts_messages_wait_and_a_forgotten_receipt_is_given_up(
     odd: OddServer, run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_module, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(session_module, "FORGOTTEN", 2.0)
     odd.acknowledge = False
     one = run(odd.port).await_connected()
     end = time.monotonic() + 1.5
@@ -284,7 +285,7 @@ def test_an_idle_link_with_a_full_socket_does_not_spin(mosquitto: Mosquitto, run
         one = run(proxy.port, keepalive=30).await_connected()
         proxy.mode = "hang"
         one.broker.publish(Message("t/big", b"x" * 20_000_000))
-        await_true(lambda: one.broker._client is not None and one.broker._client.want_write(), 5, "a full socket")
+        await_true(lambda: (s := one.broker._session) is not None and s.client.want_write(), 5, "a full socket")
         one.broker.publish(Message("t/small", b"x"))
         before = time.thread_time(), time.process_time()
         time.sleep(1.0)
