@@ -50,6 +50,10 @@ def _parallel(value: Any) -> str | None:
     return "expected auto, false, or the number of units" if value is True else None
 
 
+def _writes(value: Any) -> str | None:
+    return "settings of an axpert cannot be written yet; expected false" if value else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
     """`topics`: the JSON of the Hassio add-on that many dashboards read. null switches one off."""
@@ -72,6 +76,7 @@ class Options(DeviceOptions):
     max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
     parallel: Literal["auto"] | int | bool = option("auto", minimum=1, maximum=9, check=_parallel, doc="units")
     topics: Topics = option(Topics(), doc="topics other software expects")
+    writes: bool = option(False, check=_writes, doc="whether settings may be written")
     also: tuple[str, ...] = option((), choices=ALSO, doc="questions nobody needs every day")
 
 

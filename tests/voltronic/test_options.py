@@ -1,0 +1,58 @@
+"""An entry of `devices` with `type: axpert`, through the real loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from bridge.config import load
+from bridge.errors import ConfigError
+from bridge.voltronic.device import Options, Topics
+
+
+def options(tmp_path: Path, lines: str) -> Options:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"mqtt: {{host: localhost}}\ndevices:\n  - name: roof\n    type: axpert\n{lines}", encoding="utf-8")
+    return cast(Options, load(path, {}).devices[0])
+
+
+def test_a_port_is_enough(tmp_path: Path) -> None:
+    made = options(tmp_path, "    port: hid\n    writes: false\n")
+    assert (made.port, made.baud, made.interval, made.parallel) == ("hid", 2400, 1.0, "auto")
+    assert made.topics == Topics(parallel="power/axpert", unit="power/axpert{sn}")
+
+
+def test_a_topic_is_switched_off_with_null(tmp_path: Path) -> None:
+    assert options(tmp_path, "    port: hid\n    topics: {parallel: null}\n").topics.parallel is None
+
+
+def test_the_set_is_a_number_auto_or_false(tmp_path: Path) -> None:
+    assert options(tmp_path, "    port: hid\n    parallel: 3\n").parallel == 3
+    assert options(tmp_path, "    port: hid\n    parallel: false\n").parallel is False
+    assert options(tmp_path, "    port: hid\n    parallel: auto\n").parallel == "auto"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "",
+        "    port: hid\n    parallel: true\n",
+        "    port: hid\n    parallel: 10\n",
+        "    port: hid\n    interval: -1\n",
+        "    port: hid\n    protocol: PI99\n",
+        "    port: hid\n    also: [QPIGS]\n",
+        "    port: hid\n    topics: {unit: 'power/#'}\n",
+        "    port: hid\n    write: true\n",
+        "    port: hid\n    writes: true\n",
+    ],
+)
+def test_anything_else_is_refused_with_its_place(tmp_path: Path, lines: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        options(tmp_path, lines)
+    assert all("devices[0]" in problem for problem in caught.value.problems)
+
+
+def test_undocumented_questions_are_asked_when_named(tmp_path: Path) -> None:
+    assert options(tmp_path, "    port: hid\n    also: [Q1, QLED]\n").also == ("Q1", "QLED")
