@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import console, messages
+from bridge.pylontech import console, console_frame, messages
 from bridge.pylontech.frame import Decoder, Refusal, encode, reply_info
 from tests.pylontech.build import CAPTURES, capture
 
@@ -53,7 +53,7 @@ def test_a_captured_frame_means_what_stands_beside_it(name: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_captured_answer_means_what_stands_beside_it(name: str) -> None:
     sent, received, wanted = capture(name)
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     decoder.receive(received)
     answer = decoder.next_answer()
     assert answer is not None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import console
+from bridge.pylontech import console, console_frame
 from tests.pylontech.build import capture
 from tests.pylontech.build import console as answer_text
 
@@ -17,7 +17,7 @@ TEXTS = ("console-pwr-old", "console-pwr-new", "console-pwr-1", "console-bat-1",
 
 
 def lines_of(raw: bytes, asked: str) -> tuple[str, ...]:
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     decoder.receive(raw)
     answer = decoder.next_answer()
     assert answer is not None
@@ -30,21 +30,21 @@ def body(name: str) -> list[str]:
 
 
 def test_the_wake_up_frame_is_the_known_one() -> None:
-    assert console.WAKE_UP == b"~20014682C0048520FCC3\r"
+    assert console_frame.WAKE_UP == b"~20014682C0048520FCC3\r"
 
 
 def test_only_reading_commands_can_be_typed() -> None:
-    assert console.command("pwr") == b"pwr\n"
-    assert console.command("bat", 16) == b"bat 16\n"
+    assert console_frame.command("pwr") == b"pwr\n"
+    assert console_frame.command("bat", 16) == b"bat 16\n"
     for name, module in (("shut", None), ("time", 1), ("pwrsys", 1), ("bat", 0), ("bat", 17), ("pwr; shut", None)):
         with pytest.raises(ValueError, match="not a command"):
-            console.command(name, module)
+            console_frame.command(name, module)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_an_answer_is_found_byte_by_byte_and_only_when_whole(name: str) -> None:
     _, received, _ = capture(name)
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     for place, byte in enumerate(received):
         assert decoder.next_answer() is None, place
         decoder.receive(bytes([byte]))
@@ -56,7 +56,7 @@ def test_an_answer_is_found_byte_by_byte_and_only_when_whole(name: str) -> None:
 def test_answers_come_out_the_same_however_they_are_cut(data: st.DataObject) -> None:
     stream = b"".join(capture(name)[1] for name in TEXTS)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    decoder, echoes = console.Decoder(), []
+    decoder, echoes = console_frame.Decoder(), []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         decoder.receive(stream[start:end])
         while (answer := decoder.next_answer()) is not None:
@@ -66,7 +66,7 @@ def test_answers_come_out_the_same_however_they_are_cut(data: st.DataObject) -> 
 
 @given(st.binary(max_size=200))
 def test_noise_gives_errors_and_nothing_else(noise: bytes) -> None:
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     decoder.receive(noise + b"\r@\r\n" + noise + b"\r$$\r\n\rpylon>")
     for _ in range(4):
         try:
@@ -78,11 +78,11 @@ def test_noise_gives_errors_and_nothing_else(noise: bytes) -> None:
 
 
 def test_an_endless_stream_does_not_grow_the_buffer() -> None:
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     for _ in range(100):
         decoder.receive(b"garbage > $ @ " * 1000)
         assert decoder.next_answer() is None
-        assert len(decoder._buffer) <= console.LARGEST + 14000
+        assert len(decoder._buffer) <= console_frame.LARGEST + 14000
 
 
 def test_an_answer_to_another_command_is_foreign() -> None:
@@ -95,7 +95,7 @@ def test_two_answers_that_ran_into_each_other_are_refused() -> None:
     _, first, _ = capture("console-pwr-1")
     _, second, _ = capture("console-bat-1")
     for end in range(10, first.index(b"$$"), 7):
-        decoder = console.Decoder()
+        decoder = console_frame.Decoder()
         decoder.receive(first[:end] + second)
         with pytest.raises(ProtocolError, match="2 beginnings"):
             decoder.next_answer()
@@ -119,7 +119,7 @@ def test_every_way_of_saying_no_is_a_refusal(words: str) -> None:
 
 
 def test_prompts_are_seen_at_the_end_only() -> None:
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     for raw, prompt in ((b"\n\rpylon>", "pylon"), (b"\n\rpylon_debug>", "pylon_debug"), (b"\n\rpylon>\r\nbat", None)):
         decoder.clear()
         decoder.receive(raw)
@@ -129,7 +129,7 @@ def test_prompts_are_seen_at_the_end_only() -> None:
 
 
 def test_a_paused_answer_is_noticed() -> None:
-    decoder = console.Decoder()
+    decoder = console_frame.Decoder()
     decoder.receive(b"log\n\r@\r\n1 2 3\r\nPress [Enter] to be continued,other key to exit")
     assert decoder.paused()
     assert decoder.next_answer() is None
@@ -144,8 +144,8 @@ def numbers(values: console.Values) -> console.Values:
     return {key: value for key, value in values.items() if isinstance(value, int | float)}
 
 
-def without(raw: bytes, start: int, size: int) -> console.Answer | None:
-    decoder = console.Decoder()
+def without(raw: bytes, start: int, size: int) -> console_frame.Answer | None:
+    decoder = console_frame.Decoder()
     decoder.receive(raw[:start] + raw[start + size :])
     return decoder.next_answer()
 

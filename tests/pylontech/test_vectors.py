@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import ProtocolError
 from bridge.fields import Value
-from bridge.pylontech import console, messages
+from bridge.pylontech import console, console_frame, messages
 from bridge.pylontech.frame import REFUSALS, Decoder, Frame, Refusal, decode, encode, reply_info
 from bridge.pylontech.messages import ALLOWANCES, BITS
 from tests.shared import vectors
@@ -285,7 +285,7 @@ def check_answer(command: str, lines: tuple[str, ...], wanted: dict[str, Any]) -
 
 def test_all_captured_console_answers_decode_to_their_values() -> None:
     for vector in vectors("pylontech")["console"]:
-        decoder = console.Decoder()
+        decoder = console_frame.Decoder()
         decoder.receive(vector["text"].encode())
         answer = decoder.next_answer()
         assert answer is not None, vector["id"]
@@ -297,7 +297,7 @@ def test_all_captured_console_answers_decode_to_their_values() -> None:
 
 def test_captured_console_words_are_told_apart() -> None:
     for vector in vectors("pylontech")["console_control"]:
-        decoder = console.Decoder()
+        decoder = console_frame.Decoder()
         decoder.receive(bytes.fromhex(vector["bytes_hex"]) if "bytes_hex" in vector else vector["text"].encode())
         answer = decoder.next_answer()
         assert answer is not None
