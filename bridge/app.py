@@ -9,16 +9,19 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge import __version__, devices, logs
 from bridge.config import Config, digest
 from bridge.devices import Context, Device, DeviceOptions
 from bridge.notify import Notifier
 from bridge.publisher import Publisher
-from bridge.sinks.mqtt import MqttSink
+from bridge.sinks.base import Sinks
 from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
+
+if TYPE_CHECKING:
+    from bridge.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +45,10 @@ class App:
         self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._health_due = time.monotonic() + 2.0
         self._status = ""
-        self.publishers: list[Publisher] = []
-        sinks: list[MqttSink] = []
-        for options in config.devices:
-            self.publishers.append(Publisher(options.name, partial(_build, options), sinks, self._stop))
-        self.mqtt = MqttSink(config.mqtt, {p.name: p.inbox for p in self.publishers})
-        sinks.append(self.mqtt)
+        self._sinks = Sinks()
+        self.publishers = [
+            Publisher(options.name, partial(_build, options), self._sinks, self._stop) for options in config.devices
+        ]
         self.supervisor = Supervisor(self._stop, self._notifier, self._round)
 
     def run(self) -> int:
@@ -57,14 +58,22 @@ class App:
         log.info("solarbridge %s: %s", __version__, ", ".join(p.name for p in self.publishers))
         for warning in self._config.warnings:
             log.warning("%s", warning)
-        # the devices first: while their first bytes are on the wire, the broker's thread loads its library
+        # the devices first: what else has to be loaded is loaded while their first bytes are on the wire
         for publisher in self.publishers:
             self.supervisor.start(publisher)
+        self.mqtt = self._make_sinks()
         self.mqtt.publish_info(self._info())
         self.supervisor.start(self.mqtt.broker)
         self._notifier.send("READY=1")
         self.supervisor.watch()
         return self._end()
+
+    def _make_sinks(self) -> MqttSink:
+        from bridge.sinks.mqtt import MqttSink
+
+        mqtt = MqttSink(self._config.mqtt, {p.name: p.inbox for p in self.publishers})
+        self._sinks.complete(mqtt)
+        return mqtt
 
     def stop(self) -> None:
         """Let `run` end, from any thread."""

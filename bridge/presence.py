@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bridge.fields import Reading, Unit
@@ -29,7 +29,7 @@ class Presence:
     "offline" of one unit cannot overtake each other.
     """
 
-    def __init__(self, device: str, sinks: Sequence[Sink]) -> None:
+    def __init__(self, device: str, sinks: Iterable[Sink]) -> None:
         self._device = device
         self._sinks = sinks
         self._seen: dict[str, _Seen] = {}

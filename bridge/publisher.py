@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from bridge.backoff import Backoff
 from bridge.devices import Context, Device, Tally
@@ -43,7 +43,7 @@ class Publisher:
 
     late_after = LATE_AFTER
 
-    def __init__(self, name: str, build: Callable[[Context], Device], sinks: Sequence[Sink], stop: Stop) -> None:
+    def __init__(self, name: str, build: Callable[[Context], Device], sinks: Iterable[Sink], stop: Stop) -> None:
         self.name = name
         self.inbox = Inbox()
         self.tally = Tally()

@@ -72,7 +72,7 @@ class Options(DeviceOptions):
     interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")
     alarms_interval: float = option(30.0, minimum=1, maximum=3600, doc="s between readings of warnings and faults")
     settings_interval: float = option(300.0, minimum=10, maximum=86400, doc="s between readings of ratings, settings")
-    energy_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of energy counters")
+    energy_interval: float = option(300.0, minimum=10, maximum=86400, doc="s between readings of energy counters")
     max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
     parallel: Literal["auto"] | int | bool = option("auto", minimum=1, maximum=9, check=_parallel, doc="units")
     topics: Topics = option(Topics(), doc="topics other software expects")
