@@ -387,6 +387,24 @@ def _without_unit(text: str, label: Label) -> str:
 BAT_EVENTS = Field("bat_events", PLAIN, "Battery events", level=HIDDEN)
 POWER_EVENTS = Field("power_events", PLAIN, "Power events", level=HIDDEN)
 FAULTS = Field("system_faults", PLAIN, "System fault bits", level=HIDDEN)
+
+
+def _shown(key: str, name: str) -> Field:
+    return Field(key, TEXT, name, level=HIDDEN)
+
+
+# a US3000D says these instead of its events; unconfirmed: what their bits mean, so they are shown as they are
+WORDS = (
+    Label("Bat Volt Status", _shown("cell_voltage_word", "Cell voltage word"), _words),
+    Label("Bat Tmpr Status", _shown("cell_temperature_word", "Cell temperature word"), _words),
+    Label("Pwr Volt Status", _shown("voltage_word", "Voltage word"), _words),
+    Label("Pwr Tmpr Status", _shown("temperature_word", "Temperature word"), _words),
+    Label("Pwr Curr Status", _shown("current_word", "Current word"), _words),
+    Label("Pwr Base Status", _shown("base_word", "State word"), _words),
+    Label("Pwr Coul Status", _shown("coulomb_word", "Charge word"), _words),
+    Label("Mos Tmpr Status", _shown("mos_temperature_word", "MOSFET temperature word"), _words),
+    Label("Env Tmpr Status", _shown("environment_temperature_word", "Environment temperature word"), _words),
+)
 PWR_N = (
     Label("Voltage", v.VOLTAGE, _milli, "mV", needed=True),
     Label("Current", v.MODULE_CURRENT, _milli, "mA", needed=True),
@@ -402,9 +420,10 @@ PWR_N = (
     Label("Coul. Status", _diagnostic("coulomb_state", TEXT, "Charge state"), _condition),
     Label("Soh. Status", _diagnostic("soh_state", TEXT, "Health state"), _condition),
     Label("Heater Status", Field("heater", FLAG, "Heater on", level=HIDDEN), _on),
-    Label("Bat Events", BAT_EVENTS, _event_word, needed=True),
-    Label("Power Events", POWER_EVENTS, _event_word, needed=True),
+    Label("Bat Events", BAT_EVENTS, _event_word),
+    Label("Power Events", POWER_EVENTS, _event_word),
     Label("System Fault", FAULTS, _event_word, needed=True),
+    *WORDS,
 )
 
 
@@ -527,8 +546,9 @@ _TITLE = re.compile(r"Power +([0-9]{1,2})")
 def module(lines: Sequence[str], position: int) -> Values:
     """Return one module's values from the lines of `pwr n`; keys: PWR_N_FIELDS, if it has them.
 
-    Events are bits, each looked at by itself. Raises ProtocolError: "foreign" when the title names
-    another module, "format" for a missing or unreadable value, "implausible".
+    Events are bits, each looked at by itself; a US3000D has none, and tells nothing of what they would raise.
+    Raises ProtocolError: "foreign" when the title names another module, "format" for a missing or
+    unreadable value, "implausible".
     """
     titles = [match.group(1) for line in lines if (match := _TITLE.fullmatch(line))]
     if titles != [str(position)]:
@@ -536,11 +556,24 @@ def module(lines: Sequence[str], position: int) -> Values:
     values = _read_labels(PWR_N, _labelled(lines))
     values.update(_derived(values))
     del values[v.CELL_SPREAD.key]
-    events, faults = values[POWER_EVENTS.key], values[FAULTS.key]
-    values.update(raised_events(int(str(events))))
+    _check_events(values)
+    events, faults = values.get(POWER_EVENTS.key), values[FAULTS.key]
+    if events is not None:
+        values.update(raised_events(int(str(events))))
     values.update(_faults(int(str(faults))))
     check_ranges(values)
     return values
+
+
+def _check_events(values: Values) -> None:
+    """Raise ProtocolError "format" unless both event words are there, or all words of a US3000D instead.
+
+    Source: chinezbrun/pytes_serial issue 47, a US3000D's `pwr 1` and `pwr 2`.
+    """
+    events = [field.key for field in (BAT_EVENTS, POWER_EVENTS) if field.key in values]
+    words = [label.field.key for label in WORDS if label.field.key in values]
+    if (len(events), len(words)) not in ((2, 0), (0, len(WORDS))):
+        raise ProtocolError("format", f"{len(events)} of 2 events and {len(words)} of {len(WORDS)} status words")
 
 
 def raised_events(word: int) -> Values:

@@ -152,8 +152,9 @@ def without(raw: bytes, start: int, size: int) -> console_frame.Answer | None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 10, 24, 60])
 @pytest.mark.parametrize(
-    "name", ["console-pwr-1", "console-pwrsys", "console-stat-3", "console-bat-1", "console-bat-US3000D"]
-)
+    "name", ["console-pwr-1", "console-pwrsys", "console-stat-3", "console-bat-1", "console-bat-US3000D",
+             "console-pwr-1-US3000D"],
+)  # fmt: skip
 def test_characters_lost_from_an_answer_never_give_another_number(name: str, size: int) -> None:
     sent, received, wanted = capture(name)
     read = getattr(console, wanted["read"])
@@ -280,7 +281,19 @@ def test_two_modules_merged_into_one_answer_are_refused() -> None:
         console.module(lines, 2)
 
 
-@pytest.mark.parametrize("label", ["Voltage", "Current", "Temperature", "Coulomb", "Total Coulomb", "Power Events"])
+def test_a_module_tells_both_events_or_all_words_of_a_us3000d() -> None:
+    for name in ("console-pwr-1", "console-pwr-1-US3000D"):
+        lines = body(name)
+        kept = [line for line in lines if "Events" in line or re.match("(Bat|Pwr|Mos|Env) .* Status", line)]
+        assert len(kept) == (2 if name == "console-pwr-1" else 9)
+        for line in kept:
+            with pytest.raises(ProtocolError, match="events"):
+                console.module([other for other in lines if other != line], 1)
+        with pytest.raises(ProtocolError, match="0 of 2 events and 0 of 9"):
+            console.module([line for line in lines if line not in kept], 1)
+
+
+@pytest.mark.parametrize("label", ["Voltage", "Current", "Temperature", "Coulomb", "Total Coulomb", "System Fault"])
 def test_a_module_without_a_needed_value_is_refused(label: str) -> None:
     lines = [line for line in body("console-pwr-1") if not line.startswith(f"{label} ")]
     with pytest.raises(ProtocolError, match="missing"):
