@@ -104,6 +104,13 @@ class Message:
     retained: bool
 
 
+def _connects(client: paho.Client, port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError):
+        client.connect("127.0.0.1", port, keepalive=60)
+        return True
+    return False
+
+
 class Recorder:
     """A subscriber with a direct link to the broker, which no fault touches."""
 
@@ -118,7 +125,7 @@ class Recorder:
         self.client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in self._topics])
         self.client.on_subscribe = lambda *_: self._subscribed.set()
         self.client.on_message = self._note
-        self.client.connect("127.0.0.1", port, keepalive=60)
+        await_true(lambda: _connects(self.client, port), 10, "somebody listens for the recorder")
         self.client.loop_start()
         if not self._subscribed.wait(10):
             raise AssertionError("the recorder could not subscribe")

@@ -10,8 +10,8 @@ How the library's traps are kept out (measured with paho-mqtt 2.2, mosquitto 2.0
   it; what it does not take waits in the Outbox, and the thread here goes on when it can.
   The library never holds more than one unfinished packet.
 - A kernel takes megabytes for a broker that stands still or a link that crawls, and delivers them old.
-  So one QoS 0 message at a time asks for a receipt (it goes as QoS 1); while the broker owes one for
-  long, states wait in the Outbox, where the newest wins.
+  So a receipt is asked for behind what is sent (session.py); while the broker owes one for long,
+  messages wait in the Outbox, where the newest wins.
 - A dead link shows by silence: after 1.5 x keepalive without a byte from the broker the connection
   is given up. The library, asked for half the keep-alive, pings in time to provoke an answer.
 """

@@ -178,7 +178,7 @@ def test_a5_over_a_slow_link_the_newest_state_wins_and_the_device_is_read_on(tmp
         memory = site.bridge.memory_kib()
         site.proxy.chunk, site.proxy.bytes_per_second = 50, 1000.0
         slow = time.monotonic()
-        pause(8)
+        pause(7)
         seen = site.seen("one", slow)
         assert rate(seen) > 0.9 / INTERVAL, "the link's pace became the device's"
         assert len(seen) >= 4, "hardly anything comes through"
