@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import termios
 
 from bridge.errors import LinkError
@@ -19,6 +20,24 @@ RIGHTS = "add the bridge's user to the group dialout"
 
 class SerialLink(DescriptorLink):
     """An open serial port."""
+
+    def set_baud(self, baud: int) -> None:
+        """Change the speed; what came in at the old one is thrown away. Waits for nothing.
+
+        Raises LinkError when the port does not know the speed, and when it has not yet sent what was written.
+        """
+        speed = getattr(termios, f"B{baud}", None)
+        if speed is None:
+            raise LinkError(f"{self._name}: cannot be set to {baud} baud")
+        try:
+            if int.from_bytes(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder):
+                raise LinkError(f"{self._name}: does not take bytes any more")
+            attributes = termios.tcgetattr(self._fd)
+            attributes[4] = attributes[5] = speed
+            termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+            termios.tcflush(self._fd, termios.TCIFLUSH)
+        except (OSError, termios.error) as err:
+            raise LinkError(f"{self._name}: {os.strerror(err.args[0])}") from err
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,6 +209,27 @@ def test_an_impossible_speed_is_a_link_error(line: Pty, stop: Stop, baud: int) -
     with pytest.raises(LinkError):
         open_serial(line.path, baud, stop)
     assert descriptors() == before
+
+
+def test_the_speed_of_an_open_port_can_be_changed(line: Pty, link: SerialLink) -> None:
+    os.write(line.master, b"what came at the old speed")
+    link.set_baud(19200)
+    assert termios.tcgetattr(link.fileno())[4:6] == [termios.B19200, termios.B19200]
+    assert link.drain() == b""
+    os.write(line.master, b"new")
+    assert link.read(far()) == b"new"
+
+
+def test_a_speed_that_no_port_has_is_a_link_error(link: SerialLink) -> None:
+    with pytest.raises(LinkError, match="cannot be set to 12345 baud"):
+        link.set_baud(12345)
+    assert termios.tcgetattr(link.fileno())[4] == termios.B2400
+
+
+def test_the_speed_of_an_unplugged_port_cannot_be_changed(line: Pty, link: SerialLink) -> None:
+    line.unplug()
+    with pytest.raises(LinkError):
+        link.set_baud(9600)
 
 
 def test_a_port_that_breaks_while_it_is_set_up_is_a_link_error(line: Pty, stop: Stop) -> None:
