@@ -122,10 +122,15 @@ def poll_table(kit: Kit, told: dict[str, bytes]) -> Table:
     return table
 
 
+def entry(port: str, interval: float) -> str:
+    """Return the entry of a lone unit, of which nothing but QPIGS and QMOD is asked in every round."""
+    switches = "parallel: false, topics: {parallel: null}"
+    return f"- {{name: unit, type: axpert, port: {port}, interval: {interval}, {switches}}}\n"
+
+
 def ours(kit: Kit, transport: str) -> tuple[float, int]:
     with kit.simulator("axpert", "--model", "pi30", "--transport", transport) as (port, log):
-        entry = f"- {{name: unit, type: axpert, port: {port}, interval: 0, parallel: false, topics: {{parallel: null}}}}\n"
-        with kit.bridge(entry) as subject:
+        with kit.bridge(entry(port, 0)) as subject:
             subject.watch(SETTLING)  # until the slow questions are through
             begin = time.monotonic()
             subject.watch(SECONDS)
@@ -161,8 +166,7 @@ def waiting_table(kit: Kit) -> Table:
     table = Table("Axpert: CPU while waiting")
     for words, interval in (("one poll a second", 1), ("bus kept busy", 0)):
         with kit.simulator("axpert", "--model", "pi30") as (port, _):
-            entry = f"- {{name: unit, type: axpert, port: {port}, interval: {interval}, parallel: false, topics: {{parallel: null}}}}\n"
-            with kit.bridge(entry) as subject:
+            with kit.bridge(entry(port, interval)) as subject:
                 subject.watch(4)
                 used = subject.watch(SECONDS)
         table.add(words, f"{used.cpu_percent:.2f} % of a core", "", "< 1 %", used.cpu_percent < 1)

@@ -44,33 +44,44 @@ def start_table(kit: Kit) -> Table:
 
 def latency_table(kit: Kit) -> Table:
     """From the last byte handed over on the pty to the message at a subscriber, against paho's own floor."""
-    table = Table("Last byte of a reply to the message at a subscriber")
-    count = 400
-    with kit.recorder("floor/latency") as recorder:
-        sent = child(sys.executable, "paho_floor.py", "latency", str(kit.mqtt_port), str(count))["sent"]
-        arrived = [message.at for message in recorder.on("floor/latency")]
-    floor_median, floor_p99 = spread([b - a for a, b in zip(sent, arrived, strict=True)])
-    with kit.recorder("power/axpert-bench") as recorder, kit.simulator("axpert", "--baud", "115200") as (port, log):
-        entry = (
-            f"- {{name: unit, type: axpert, port: {port}, baud: 115200, interval: 0.02, parallel: false,"
-            f" topics: {{parallel: null, unit: power/axpert-bench}}}}\n"
-        )
+    table = Table("Last byte of a QPIGS reply to the state at a subscriber")
+    topic = "solarbridge/unit/state"
+    with kit.recorder(topic) as recorder, kit.simulator("axpert", "--baud", "115200") as (port, log):
+        entry = f"- {{name: unit, type: axpert, port: {port}, baud: 115200, interval: 0.02, parallel: false}}\n"
         with kit.bridge(entry):
-            recorder.wait("power/axpert-bench", seconds=20)
-            time.sleep(10)
-        ends = [r["at"] for r in truth(log) if r["frame"] == "QPIGS"]
-        seen = [message.at for message in recorder.on("power/axpert-bench")]
+            recorder.wait(topic, seconds=20)
+            time.sleep(12)
+        ends = [r["at"] for r in truth(log) if r["frame"] == "QPIGS"][50:]
+        messages = recorder.on(topic)
+    delays = first_after(ends, [message.at for message in messages])
+    add_latency(kit, table, delays, len(messages[-1].payload))
+    return table
+
+
+def first_after(ends: list[float], seen: list[float], within: float = 0.015) -> list[float]:
+    """Return the seconds from each end of a frame to the next message, where one came before the next frame."""
     delays, index = [], 0
     for end in ends:
         while index < len(seen) and seen[index] < end:
             index += 1
-        if index < len(seen) and seen[index] - end < 0.02:
+        if index < len(seen) and seen[index] - end < within:
             delays.append(seen[index] - end)
+    return delays
+
+
+def add_latency(kit: Kit, table: Table, delays: list[float], size: int, spacing: float = 0.05) -> None:
+    """Add the bridge's delays beside what a bare paho client needs for messages of that size, so far apart."""
+    count = 300
+    with kit.recorder("floor/latency") as recorder:
+        arguments = (str(kit.mqtt_port), str(count), str(size), str(spacing))
+        sent = child(sys.executable, "paho_floor.py", "latency", *arguments)["sent"]
+        arrived = [message.at for message in recorder.on("floor/latency")]
+    floor_median, floor_p99 = spread([b - a for a, b in zip(sent, arrived, strict=True)])
     median, p99 = spread(delays)
-    table.add(f"bare paho with TCP_NODELAY, median of {count}", f"{floor_median * 1e6:.0f} µs")
-    table.add("bare paho with TCP_NODELAY, p99", f"{floor_p99 * 1e6:.0f} µs")
+    what = f"bare paho with TCP_NODELAY, {count} messages of {size} bytes"
+    table.add(f"{what}, median", f"{floor_median * 1e6:.0f} µs")
+    table.add(f"{what}, p99", f"{floor_p99 * 1e6:.0f} µs")
     ratio, tail = median / floor_median, p99 / floor_p99
     words = f"bridge, median of {len(delays)} replies"
     table.add(words, f"{median * 1e6:.0f} µs", f"{ratio:.2f} x", "<= 1.5 x", ratio <= 1.5)
     table.add("bridge, p99", f"{p99 * 1e6:.0f} µs", f"{tail:.2f} x", "<= 2.5 x", tail <= 2.5)
-    return table

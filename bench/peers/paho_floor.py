@@ -1,8 +1,8 @@
 """The floor: a bare paho client with the required packages imported.
 
 `import` prints the milliseconds that importing them takes in this process; `rss PORT` connects,
-publishes once with its loop thread running and prints memory in MiB; `latency PORT N` publishes N
-messages 5 ms apart with TCP_NODELAY and prints nothing but the send times' list.
+publishes once with its loop thread running and prints memory in MiB; `latency PORT N BYTES SECONDS`
+publishes N messages of so many bytes, so far apart, with TCP_NODELAY, and prints when each was sent.
 """
 
 import json
@@ -45,11 +45,11 @@ elif sys.argv[1] == "rss":
 else:
     one = connected(int(sys.argv[2]))
     sent = []
-    for number in range(int(sys.argv[3])):
-        payload = json.dumps({"n": number, "pad": "x" * 380})
+    payload = "x" * int(sys.argv[4])
+    for _ in range(int(sys.argv[3])):
         sent.append(time.monotonic())
         one.publish("floor/latency", payload)
-        time.sleep(0.005)
+        time.sleep(float(sys.argv[5]))
     time.sleep(0.3)
     print(json.dumps({"sent": sent}))
     one.disconnect()

@@ -47,16 +47,31 @@ class TruthLog:
         self._changed = threading.Condition()
         self._path = path
         self._file: TextIO | None = None
+        self._unwritten: list[Record] = []
 
-    def add(self, record: Record) -> None:
-        """Remember one record and wake whoever waits for it."""
+    def add(self, record: Record, *, write: bool = True) -> None:
+        """Remember one record and wake whoever waits for it.
+
+        Its line in the file is left to `write_out` with `write` False, since it takes longer than a byte on the wire.
+        """
         with self._changed:
             self._records.append(record)
             self._changed.notify_all()
             if self._path is not None:
-                if self._file is None:
-                    self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed in close)
+                self._unwritten.append(record)
+        if write:
+            self.write_out()
+
+    def write_out(self) -> None:
+        """Write the lines that are still to be written."""
+        with self._changed:
+            if self._path is None or not self._unwritten:
+                return
+            if self._file is None:
+                self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed in close)
+            for record in self._unwritten:
                 self._file.write(json.dumps(asdict(record)) + "\n")
+            self._unwritten.clear()
 
     def records(self, frame: str | None = None) -> list[Record]:
         """Return the remembered records, oldest first; only those of one frame name when given."""
@@ -86,6 +101,7 @@ class TruthLog:
 
     def close(self) -> None:
         """Close the file; the records stay readable."""
+        self.write_out()
         with self._changed:
             if self._file is not None:
                 self._file.close()

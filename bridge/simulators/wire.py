@@ -410,6 +410,7 @@ class Line:
             for record in piece.records:
                 self._log(record, record.whole, record.faults)
             self.end.hand_over(piece.data)
+            self.truth.write_out()
             if self.reports and self._out:
                 # the terminal shows a byte as unread only a moment after it was written
                 self._out[0].at = max(self._out[0].at, time.monotonic() + TICK)
@@ -436,6 +437,7 @@ class Line:
 
     def forget(self) -> None:
         """Drop all that is under way in either direction."""
+        self.truth.write_out()
         for piece in self._out:
             for record in piece.records:
                 self._log(record, False, (*record.faults, "lost"))
@@ -447,7 +449,7 @@ class Line:
 
     def _log(self, record: Record | None, whole: bool, faults: tuple[str, ...]) -> None:
         if record is not None:
-            self.truth.add(replace(record, at=time.monotonic(), whole=whole, faults=faults))
+            self.truth.add(replace(record, at=time.monotonic(), whole=whole, faults=faults), write=False)
 
 
 def _symlink(target: str, link: str) -> None:
