@@ -75,7 +75,7 @@ class House:
         return next(one for one in self.seen(device) if one.made > since)
 
     def _newest(self, device: str, since: float) -> bool:
-        messages = self.recorder.on(f"{BASE}/{device}/state")
+        messages = [m for m in self.recorder.on(f"{BASE}/{device}/state") if not m.retained]
         return bool(messages) and taken_apart(messages[-1]).made > since
 
     def await_up(self, seconds: float = 10.0) -> None:

@@ -170,7 +170,7 @@ def test_a3_a4_many_times_at_random_phase(tmp_path: Path, fault: str) -> None:
 
 
 def test_a5_over_a_slow_link_the_newest_state_wins_and_the_device_is_read_on(tmp_path: Path) -> None:
-    limit = 6.0
+    limit = 4.5  # without holding back, the last message would be 6 s old
     options = {"bank": BANK, "max_age": limit}
     with house(tmp_path, {"one": options, "two": {"padding": 150, "max_age": limit}}, mqtt={"keepalive": 15}) as site:
         site.await_up()
@@ -178,13 +178,12 @@ def test_a5_over_a_slow_link_the_newest_state_wins_and_the_device_is_read_on(tmp
         memory = site.bridge.memory_kib()
         site.proxy.chunk, site.proxy.bytes_per_second = 50, 1000.0
         slow = time.monotonic()
-        pause(7)
+        pause(8)
         seen = site.seen("one", slow)
         assert rate(seen) > 0.9 / INTERVAL, "the link's pace became the device's"
         assert len(seen) >= 4, "hardly anything comes through"
         assert_young(seen, limit)
         assert_young(site.bank(slow), limit)
-        assert_young(seen[-2:], 2.0)  # what was on its way when the link slowed down is past by now
         assert_never_set_back(seen)
         assert site.bridge.memory_kib() - memory < MEMORY_GROWTH_KIB
         back = time.monotonic()
