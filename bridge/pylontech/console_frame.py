@@ -21,7 +21,10 @@ Source: irekzielinski/Pylontech-Battery-Monitoring; newer firmware needs no waki
 WAKE_UP_BAUD = 1200
 KNOCK = b"\n"
 """Makes an idle console show its prompt."""
-NEXT_PAGE = b"\r"
+LOGIN = b"login debug\n"
+"""Reads nothing and changes nothing but the prompt; `pwrsys` and `getpwr` are unknown without it."""
+LOGGED_IN = "pylon_debug"
+"""The prompt's name behind a login."""
 LARGEST = 1 << 16
 
 COMMANDS = ("pwr", "bat", "info", "stat", "soh", "pwrsys", "getpwr", "time")
@@ -40,7 +43,6 @@ def command(name: str, module: int | None = None) -> bytes:
 
 _ANSWER = re.compile(rb"\$\$[ \r\n]+([A-Za-z_]{1,16})>")
 _PROMPT = re.compile(rb"(?:^|[\r\n>])([A-Za-z_]{1,16})>[ \r\n]*$")
-_PAGED = b"Press [Enter] to be continued"
 _LINES = re.compile(r"[\r\n]+")
 
 
@@ -52,32 +54,45 @@ class Answer:
     lines: tuple[str, ...]
     prompt: str
 
-    def body(self, asked: bytes) -> tuple[str, ...]:
-        """Return the lines of a successful answer to `asked`, without the success line.
-
-        Raises ProtocolError: "foreign" when the echo is another command, "refused" when the console
-        does not know the command, is busy or the module is absent, "format" when no success is stated.
-        """
+    def check_echo(self, asked: bytes) -> None:
+        """Raise ProtocolError "foreign" when this answers something else than `asked`."""
         wanted = asked.decode("ascii").strip()
         if self.echo != wanted:
             raise ProtocolError("foreign", f"the console answers {self.echo!r}, {wanted!r} was asked")
+
+    def body(self, asked: bytes) -> tuple[str, ...]:
+        """Return the lines of a successful answer to `asked`, without the success line.
+
+        Raises ProtocolError: "foreign" when the echo is another command, "format" when no success is stated;
+        Refusal when the console does not know the command, is busy or the module is absent.
+        """
+        self.check_echo(asked)
         for line in self.lines:
-            if any(line.startswith(words) or line.endswith(words) for words in REFUSING):
-                raise ProtocolError("refused", line)
+            for words, unsupported in REFUSING.items():
+                if line.startswith(words) or line.endswith(words):
+                    raise Refusal(line, unsupported)
         if not self.lines or self.lines[-1] != SUCCESS:
             raise ProtocolError("format", "the answer does not end in its success line")
         return self.lines[:-1]
 
 
 SUCCESS = "Command completed successfully"
-REFUSING = (
-    "Unknown command",
-    "Invalid command",
-    "Target device is Busy",
-    "is not present",
-    "This version do not support",
-)
-"""How a console says no. A busy or absent module may carry the success line all the same."""
+REFUSING = {
+    "Unknown command": True,
+    "Invalid command": True,
+    "This version do not support": True,
+    "Target device is Busy": False,
+    "is not present": False,
+}
+"""How a console says no, and whether that holds for good. A busy or absent module may carry the success line too."""
+
+
+class Refusal(ProtocolError):
+    """The console said no. `unsupported`: it does not have this command, at least not for this module."""
+
+    def __init__(self, line: str, unsupported: bool) -> None:
+        super().__init__("refused", line)
+        self.unsupported = unsupported
 
 
 class Decoder:
@@ -125,9 +140,9 @@ class Decoder:
         found = _PROMPT.search(self._buffer[-32:])
         return found.group(1).decode("ascii") if found else None
 
-    def paused(self) -> bool:
-        """Return whether the console waits for NEXT_PAGE in the middle of a long answer."""
-        return _PAGED in self._buffer[-80:]
+    def begun(self) -> bool:
+        """Return whether an answer has begun and is not whole yet."""
+        return b"@" in self._buffer
 
     def clear(self) -> None:
         """Forget what came so far."""

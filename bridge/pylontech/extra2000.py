@@ -21,9 +21,6 @@ from bridge.pylontech.values import Values, number
 
 BAUD = 19200
 """unconfirmed: the console's speed after waking; other models talk at 115200."""
-LOGIN = b"login debug\n"
-"""unconfirmed: needed once after waking. Reads nothing and changes nothing but the prompt."""
-
 Number: TypeAlias = float | int | None
 Section: TypeAlias = Mapping[str, Number | str]
 Message: TypeAlias = dict[str, Section | Number]

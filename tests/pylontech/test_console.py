@@ -113,9 +113,11 @@ def test_an_answer_that_does_not_say_it_succeeded_is_refused() -> None:
 )  # fmt: skip
 def test_every_way_of_saying_no_is_a_refusal(words: str) -> None:
     for success in (True, False):
-        with pytest.raises(ProtocolError) as refusal:
+        with pytest.raises(console_frame.Refusal) as refusal:
             lines_of(answer_text("soh 9", words, success=success), "soh 9")
         assert refusal.value.kind == "refused"
+        # busy or absent is so now, the others for good
+        assert refusal.value.unsupported == (not words.startswith(("Target", "Device")))
 
 
 def test_prompts_are_seen_at_the_end_only() -> None:
@@ -128,11 +130,13 @@ def test_prompts_are_seen_at_the_end_only() -> None:
     assert decoder.prompt() is None
 
 
-def test_a_paused_answer_is_noticed() -> None:
+def test_an_answer_under_way_has_begun() -> None:
     decoder = console_frame.Decoder()
-    decoder.receive(b"log\n\r@\r\n1 2 3\r\nPress [Enter] to be continued,other key to exit")
-    assert decoder.paused()
-    assert decoder.next_answer() is None
+    for piece, begun in ((b"pwr 1\n\r", False), (b"@\r\r\n", True), (b"Voltage", True)):
+        decoder.receive(piece)
+        assert decoder.begun() is begun
+    decoder.clear()
+    assert not decoder.begun()
 
 
 def test_an_old_prompt_before_the_echo_does_not_matter() -> None:
