@@ -104,7 +104,7 @@ class AxpertSimulator(LineSimulator):
             ),
         )
         self.plant = Plant(
-            [self._unit(index) for index in range(units)],
+            [self._unit(f"9293260{60 + seed % 40}{index + 1:05d}") for index in range(units)],
             House(seed),
             clock if clock is not None else DayClock(),
             Battery(9600.0 * units, 60.0, self.model.battery),
@@ -128,8 +128,8 @@ class AxpertSimulator(LineSimulator):
         self.line.unplug()
         self.line.plug()
 
-    def _unit(self, index: int) -> Unit:
-        unit = Unit(self.model, f"929326061{index + 1:05d}", {}, {})
+    def _unit(self, serial: str) -> Unit:
+        unit = Unit(self.model, serial, {}, {})
         unit.reset()
         return unit
 

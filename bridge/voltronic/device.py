@@ -85,6 +85,17 @@ def build(options: Options, context: Context) -> AxpertDevice:
     return AxpertDevice(options, context)
 
 
+def documented_fields() -> dict[str, tuple[Field, ...]]:
+    """Return every field a device of this type can announce, by kind of unit."""
+    root: list[Field] = []
+    for plan in PLANS.values():
+        names = [*(ask.name for ask in plan.asks), *ALSO]
+        root += [item for name in names if name in plan.table for item in plan.table[name].every_field()]
+    qpgs = PI30["QPGS"]
+    root += [*lone_unit(qpgs).every_field(), *whole_set(qpgs).every_field()]
+    return {"the inverter on the cable": tuple(root), "a unit of a parallel set": unit_of_set(qpgs).every_field()}
+
+
 @dataclass(slots=True)
 class Task:
     """One question of the plan with what is known from it. `command` is the one that was answered."""
@@ -180,6 +191,7 @@ class AxpertDevice:
         self._good = self._failed = self._silent = 0
         self._newest = 0.0
         self._published: Mapping[str, Value] = {}
+        self._nothing = {}
         self._root = Unit("", self._options.name, (), self._age)
         if self._options.protocol != "auto":
             self._speak(PLANS[self._options.protocol])
@@ -214,6 +226,7 @@ class AxpertDevice:
     def _renew_root(self) -> None:
         """Make the root unit anew: it learned a key, or who it is."""
         fields = {key: item for task in self._tasks.values() for key, item in task.fields.items()}
+        self._nothing: dict[str, Value] = dict.fromkeys(fields)
         firmware = self._told("QVFW", "raw") or self._told("VFW", "main")
         self._root = Unit(
             "",
@@ -270,11 +283,14 @@ class AxpertDevice:
     def _state(self) -> dict[str, Value]:
         """Return the value of every announced key; null where nothing is known or it has grown too old."""
         now = time.monotonic()
-        values: dict[str, Value] = dict.fromkeys(item.key for item in self._root.fields)
+        values = self._nothing.copy()
         for task in self._tasks.values():
-            if task.values and now - task.at <= task.max_age and task.command == self._command(task):
+            if task.values and now - task.at <= task.max_age and not self._is_yesterdays(task):
                 values.update(task.values)
         return values
+
+    def _is_yesterdays(self, task: Task) -> bool:
+        return task.ask.dated and task.command != self._command(task)
 
     def _reading(self, at: float) -> Reading:
         self._published = self._state()
@@ -456,7 +472,7 @@ class AxpertDevice:
         return sorted(due, key=lambda task: task.due)
 
     def _is_of_another_day(self, task: Task) -> bool:
-        return task.ask.dated and task.at > 0 and task.pause == SILENT_FOR and task.command != self._command(task)
+        return self._is_yesterdays(task) and task.at > 0 and task.pause == SILENT_FOR
 
     # -- the parallel set
 

@@ -11,6 +11,7 @@ the other, so positive while charging. PI30 measures no grid power, so none is p
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -648,7 +649,7 @@ QLD = _energy("QLD", "load_energy_today", "Load energy today")
 
 
 @dataclass(frozen=True)
-class Verse(Inquiry):
+class Verse(Inquiry, ABC):
     """A reply of one field whose text is taken apart by `_parts`; the rows take what that gives."""
 
     def decode(self, payload: str) -> Decoded:
@@ -657,9 +658,9 @@ class Verse(Inquiry):
             raise ProtocolError("foreign", "the fields are not those of this inquiry", payload.encode())
         return decoded
 
+    @abstractmethod
     def _parts(self, payload: str) -> Decoded | None:
         """Return what the text says, or None when it is no reply to this inquiry."""
-        raise NotImplementedError
 
 
 class SerialVerse(Verse):
@@ -784,6 +785,9 @@ class FlagInquiry(Inquiry):
         flags = (Field(flag.key, FLAG, flag.name, level=DIAG) for flag in self._told(decoded))
         return Field("flags", TEXT, "Flags", level=HIDE), *flags
 
+    def every_field(self) -> tuple[Field, ...]:
+        return self.fields({"enabled": [flag.letter for flag in self.flags], "disabled": []})
+
     def _told(self, decoded: Decoded | None) -> list[Flag]:
         letters = decoded["enabled"] + decoded["disabled"] if decoded else []
         return [flag for flag in self.flags if flag.usual or flag.letter in letters]
@@ -907,6 +911,9 @@ class AlarmInquiry(Inquiry):
             *digits,
             *(Field(alarm.key, PROBLEM, alarm.name, level=DIAG) for alarm in self._told(length)),
         )
+
+    def every_field(self) -> tuple[Field, ...]:
+        return tuple(item for length in (32, 36, 38) for item in self.fields({"length": length, "set_bits": []}))
 
     def _told(self, length: int) -> list[Alarm]:
         known = length if length in (32, 36, 38) else 32

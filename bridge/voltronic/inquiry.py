@@ -276,6 +276,10 @@ class Inquiry:
         rows = known if decoded is None else [row for row in self._every_row if row.wire_name in decoded]
         return (*(item for row in rows for item in row.fields()), *self.derived)
 
+    def every_field(self) -> tuple[Field, ...]:
+        """Return what any form of the reply announces, for documentation."""
+        return self.fields(dict.fromkeys(row.wire_name for row in self._every_row))
+
     def contract(self, decoded: Decoded) -> dict[str, Value]:
         """Return the object that other software expects of this reply; what is not known is left out."""
         values: dict[str, Value] = {}
