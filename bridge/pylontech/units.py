@@ -58,7 +58,7 @@ class Module:
         self._told: dict[str, _Told] = {}
         self._watches: dict[str, Watch] = {}
         self._blank: Values = {}
-        self._new_keys: frozenset[str] | None = None
+        self._new_keys: dict[str, frozenset[str]] = {}
 
     @property
     def path(self) -> str:
@@ -74,7 +74,7 @@ class Module:
         self._announce(source, values, fields)
         if source.watched:
             self._watches.setdefault(source.name, Watch()).admit(values, at)
-        before = self._told.get(source.name)
+        before = self._told.pop(source.name, None)  # the newest stands last: of what two sources tell, it counts
         self._told[source.name] = _Told(source, values, at)
         return before is None or before.values != values
 
@@ -131,13 +131,12 @@ class Module:
 
     def _announce(self, source: Source, values: Values, fields: Sequence[Field]) -> None:
         keys = frozenset(values.keys() - self._blank.keys())
+        expected = self._new_keys.pop(source.name, None)
         if not keys:
-            self._new_keys = None
             return
-        if source.name in self._told and self._new_keys != keys:
-            self._new_keys = keys
+        if source.name in self._told and expected != keys:
+            self._new_keys[source.name] = keys
             raise refuse(f"values it never had before: {', '.join(sorted(keys)[:3])}")
-        self._new_keys = None
         self.announce(fields)
         if missing := values.keys() - self._blank.keys():
             raise ValueError(f"no field announces {', '.join(sorted(missing))}")
