@@ -120,6 +120,7 @@ def option(
 
     What concerns several keys goes into a static method of the dataclass, `conflicts(values)`, that
     yields (key, what is wrong); `values` holds the good keys and the defaults, and lacks the bad ones.
+    A key that is a word of Python gets a field with _ behind it.
     """
     metadata = {"rule": Rule(doc, minimum, maximum, choices, check, path, key)}
     if isinstance(default, (list, dict)):
@@ -131,6 +132,11 @@ def rule_of(item: Field[Any]) -> Rule:
     """Return the rule of a dataclass field, declared with `option` or not."""
     rule: Rule = item.metadata.get("rule", _NO_RULE)
     return rule
+
+
+def key_of(item: Field[Any]) -> str:
+    """Return the key that a dataclass field has in the file."""
+    return item.name.removesuffix("_")
 
 
 class Variable(yaml.ScalarNode):
@@ -235,17 +241,17 @@ class Reader:
         entries = self.entries(node, place)
         cls = self.variant(declared, node, entries, place)
         hints = get_type_hints(cls)
-        known = {item.name: item for item in fields(cls) if rule_of(item).key}
+        known = {key_of(item): item for item in fields(cls) if rule_of(item).key}
         self._report_unknown(node, place, entries, list(known))
         good, values = True, dict[str, Any]()
         for name, item in known.items():
             inner = f"{place}.{name}" if place else name
             try:
                 if name in entries:
-                    values[name] = self.read(hints[name], entries[name], inner, self.rule(cls, item))
+                    values[item.name] = self.read(hints[item.name], entries[name], inner, self.rule(cls, item))
                 elif item.default is MISSING and item.default_factory is MISSING:
                     doc = f" ({rule_of(item).doc})" if rule_of(item).doc else ""
-                    wanted = _expected(_arms(hints[name]), self.rule(cls, item))
+                    wanted = _expected(_arms(hints[item.name]), self.rule(cls, item))
                     raise self.report(node, inner, f"missing; expected {wanted}{doc}")
             except Refused:
                 good = False
@@ -512,7 +518,7 @@ def _conflicts(
 def plain(value: Any) -> Any:
     """Return dataclasses, tuples and secrets as what YAML and JSON can show; a secret as ``***``."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value) if rule_of(item).key}
+        return {key_of(item): plain(getattr(value, item.name)) for item in fields(value) if rule_of(item).key}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, dict):
