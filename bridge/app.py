@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bridge import __version__, devices, logs
-from bridge.config import Config, digest
+from bridge.config import Config, digest, steers
 from bridge.devices import Context, Device, DeviceOptions
 from bridge.notify import Notifier
 from bridge.publisher import Publisher
@@ -21,6 +21,7 @@ from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
 
 if TYPE_CHECKING:
+    from bridge.keeper import Keeper
     from bridge.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class App:
         self.publishers = [
             Publisher(options.name, partial(_build, options), self._sinks, self._stop) for options in config.devices
         ]
+        self.keepers: list[Keeper] = []
         self.supervisor = Supervisor(self._stop, self._notifier, self._round)
 
     def run(self) -> int:
@@ -64,6 +66,8 @@ class App:
         self.mqtt = self._make_sinks()
         self.mqtt.publish_info(self._info())
         self.supervisor.start(self.mqtt.broker)
+        for keeper in self.keepers:
+            self.supervisor.start(keeper)
         self._notifier.send("READY=1")
         self.supervisor.watch()
         return self._end()
@@ -71,8 +75,19 @@ class App:
     def _make_sinks(self) -> MqttSink:
         from bridge.sinks.mqtt import MqttSink
 
-        mqtt = MqttSink(self._config.mqtt, {p.name: p.inbox for p in self.publishers})
-        self._sinks.complete(mqtt)
+        inboxes = {p.name: p.inbox for p in self.publishers}
+        if not self._config.banks:
+            mqtt = MqttSink(self._config.mqtt, inboxes)
+            self._sinks.complete(mqtt)
+            return mqtt
+        from bridge.keeper import Keeper, Watch
+
+        watches = {bank.topic: Watch(bank.topic) for bank in self._config.banks}
+        mqtt = MqttSink(self._config.mqtt, inboxes, {topic: watch.arrived for topic, watch in watches.items()})
+        for number, bank in enumerate(self._config.banks):
+            keeper = Keeper(bank, steers(bank, number), watches[bank.topic], mqtt, self._sinks, self._stop)
+            self.keepers.append(keeper)
+        self._sinks.complete(mqtt, *(keeper.board for keeper in self.keepers))
         return mqtt
 
     def stop(self) -> None:
@@ -88,11 +103,12 @@ class App:
             signal.signal(number, signal.SIG_IGN)  # one more would kill the interpreter on its last steps
         log.info("stopping")
         self._notifier.send("STOPPING=1")
-        stuck = self.supervisor.join({p.name for p in self.publishers}, DEVICES_END)
+        owners = self._owners()
+        stuck = self.supervisor.join({owner.name for owner in owners}, DEVICES_END)
         for name in stuck:
             log.error("%s: its thread does not end", name)
-        for publisher in self.publishers:
-            publisher.presence.lost()  # nothing new for a thread that ended; a stuck one cannot say it itself
+        for owner in owners:
+            owner.presence.lost()  # nothing new for a thread that ended; a stuck one cannot say it itself
         connected = self.mqtt.broker.connected
         if not self.mqtt.close(FLUSH) and connected:
             log.warning("not everything reached the broker before the end")
@@ -103,10 +119,13 @@ class App:
         log.info("stopped")
         return 1 if stuck else 0
 
+    def _owners(self) -> list[Publisher | Keeper]:
+        return [*self.publishers, *self.keepers]
+
     def _round(self) -> None:
         """Once a second, from the supervisor: ages, health, the service manager's status line."""
-        for publisher in self.publishers:
-            publisher.presence.expire()
+        for owner in self._owners():
+            owner.presence.expire()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + HEALTH_EVERY
             self.mqtt.publish_health(self._health())
@@ -123,12 +142,14 @@ class App:
             "started": self._started,
             "config": digest(self._config),
             "devices": {options.name: options.type for options in self._config.devices},
+            "banks": {bank.name: bank.topic for bank in self._config.banks},
         }
 
     def _health(self) -> dict[str, Any]:
         broker = self.mqtt.broker
         return {
             "devices": {p.name: self._device_health(p) for p in self.publishers},
+            "banks": {keeper.name: keeper.health() for keeper in self.keepers},
             "mqtt": {
                 "protocol": broker.protocol_name(),
                 "connects": broker.connects,

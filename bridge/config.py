@@ -17,10 +17,11 @@ import yaml
 
 from bridge.devices import SLICES, DeviceOptions, slice_of
 from bridge.errors import ConfigError
+from bridge.guard import Limits
 from bridge.options import Reader, Refused, Rule, Secret, Variable, option, plain, rule_of, secrets_in
 
 __all__ = [
-    "Config", "Logging", "Mqtt", "Secret", "Tls",
+    "Bank", "Config", "Logging", "Mqtt", "Secret", "Tls",
     "digest", "dump", "file_there", "load", "option", "secrets", "topic",
 ]  # fmt: skip
 
@@ -29,7 +30,7 @@ MAX_PASSWORD = 4096
 MAX_NAME = 64
 
 RESERVED = ("status", "info", "health")
-"""Topic levels of the bridge itself, so no device can have such a name."""
+"""Topic levels of the bridge itself, so no device and no bank can have such a name."""
 
 OVERRIDES = {
     "SOLARBRIDGE_MQTT_HOST": ("host", '"'),
@@ -132,19 +133,55 @@ class Logging:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bank(Limits):
+    """An entry of `banks`: batteries that work as one, and the topic on which a Victron GX reads of it."""
+
+    name: str = option(doc="its level in the topics", check=_device_name)
+    topic: str = option("battery/data", check=topic, doc="where the JSON for dbus-mqtt-battery goes")
+    from_: tuple[str, ...] = option(doc="names of the devices whose modules make the bank")
+    modules: int | None = option(None, minimum=1, maximum=256, doc="how many there are; left out: those that answer")
+    interval: float = option(1.0, minimum=0.5, maximum=10, doc="s between two messages; a GX takes one a second")
+    max_age: float = option(30.0, minimum=2, maximum=55, doc="s after which a module that is silent does not count")
+    startup: float = option(60.0, minimum=0, maximum=3600, doc="s that missing modules are waited for at the start")
+    discharge_when_silent: Literal["unchanged", "stop"] = option("unchanged", doc="the last message's discharge limit")
+    full_charge_request: bool = option(False, doc="whether the battery's wish for a full charge requests one")
+    controls: bool | None = option(None, doc="whether the GX steers by it; left out: the first bank only")
+
+    @staticmethod
+    def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Devices are named, once each; the limits' own conflicts."""
+        names = values.get("from_")
+        if names is not None and not names:
+            yield "from", "found an empty list; expected at least one device"
+        if names and len(set(names)) < len(names):
+            yield "from", "names a device twice"
+        yield from Limits.conflicts(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole file. `warnings` is what a person should know but what does not keep the bridge from starting."""
 
     mqtt: Mqtt = option(doc="the broker")
     devices: tuple[DeviceOptions, ...] = option(doc="what to read, a list")
+    banks: tuple[Bank, ...] = option((), doc="batteries that work as one, a list")
     logging: Logging = option(Logging(), doc="where the log goes")
     warnings: tuple[str, ...] = option((), key=False, doc="")
 
     @staticmethod
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """A bridge without devices is a mistake."""
-        if values.get("devices") == ():
+        """A bridge without devices is a mistake; banks are made of devices there are, one a topic."""
+        devices, banks = values.get("devices"), values.get("banks") or ()
+        if devices == ():
             yield "devices", "found an empty list; expected at least one device"
+        known = [device.name for device in devices or ()]
+        topics: dict[str, str] = {}
+        for bank in banks:
+            for name in bank.from_:
+                if devices and name not in known:
+                    yield "banks", f"{bank.name} is made of {name!a}, but devices are {', '.join(known)}"
+            if topics.setdefault(bank.topic, bank.name) != bank.name:
+                yield "banks", f"{topics[bank.topic]} and {bank.name} have the same topic; each needs its own"
 # fmt: on
 
 
@@ -172,7 +209,20 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
             warnings.append(f"{file} holds a password and can be read by everyone; chmod 640 it, or use password_file")
     if config is None or reader.problems():
         raise ConfigError(reader.problems())
+    warnings += _bank_warnings(config.banks)
     return replace(config, warnings=tuple(warnings))
+
+
+def _bank_warnings(banks: tuple[Bank, ...]) -> list[str]:
+    steering = [bank.name for number, bank in enumerate(banks) if steers(bank, number)]
+    if len(steering) > 1:
+        return [f"banks {', '.join(steering)} all send a charge voltage; one GX that sees two of them raises an alarm"]
+    return []
+
+
+def steers(bank: Bank, number: int) -> bool:
+    """Whether a GX is to steer by this bank, the `number`th from 0."""
+    return number == 0 if bank.controls is None else bank.controls
 
 
 class _ConfigReader(Reader):
@@ -183,6 +233,8 @@ class _ConfigReader(Reader):
         self._taken: dict[tuple[str, str], str] = {}
 
     def variant(self, declared: Any, node: yaml.MappingNode, entries: Mapping[str, Any], place: str) -> Any:
+        if declared is Bank:
+            self._claim("name", entries, place)
         if declared is not DeviceOptions:
             return declared
         self._claim("name", entries, place)
@@ -233,7 +285,7 @@ def _root(reader: Reader, data: bytes) -> yaml.MappingNode:
     if root is None:
         raise reader.report(1, "", "the file is empty; it needs at least mqtt (with host) and devices")
     if not isinstance(root, yaml.MappingNode):
-        raise reader.report(root, "", "expected lines of key: value; the keys are mqtt, devices, logging")
+        raise reader.report(root, "", "expected lines of key: value; the keys are mqtt, devices, banks, logging")
     return root
 
 

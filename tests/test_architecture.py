@@ -31,6 +31,12 @@ FORBIDDEN = {
                           "bridge.transports", "bridge.fields", "bridge.app", "bridge.publisher"},
     "bridge.tools": {"bridge.voltronic", "bridge.luxpower", "bridge.pylontech", "bridge.app", "bridge.publisher"},
 }  # fmt: skip
+for _bank in ("battery", "guard", "summary", "bank"):
+    FORBIDDEN[f"bridge.{_bank}"] = {
+        "bridge.voltronic", "bridge.luxpower", "bridge.pylontech", "bridge.sinks", "bridge.transports", "bridge.app",
+        "bridge.publisher", "bridge.keeper", "bridge.config", "bridge.simulators", "bridge.tools",
+    }  # fmt: skip
+FORBIDDEN["bridge.keeper"] = FORBIDDEN["bridge.publisher"] - {"bridge.config", "bridge.sinks.mqtt"}
 for _slice in SLICES:
     FORBIDDEN[f"bridge.{_slice}"] = {f"bridge.{other}" for other in SLICES if other != _slice} | {
         "bridge.sinks", "bridge.app", "bridge.publisher", "bridge.simulators", "bridge.tools",
@@ -71,7 +77,8 @@ def is_pure(path: Path) -> bool:
     return path in {BRIDGE / name for name in PURE}
 
 
-PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py", "sinks/outbox.py", "sinks/homeassistant.py", "sinks/victron.py")
+PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py",
+        "sinks/outbox.py", "sinks/homeassistant.py", "sinks/victron.py")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if is_pure(p)], ids=lambda p: str(p.relative_to(BRIDGE)))

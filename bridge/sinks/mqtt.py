@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,19 @@ SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
 class MqttSink:
-    """Publishes readings under the base topic and hands commands to the devices' inboxes."""
+    """Publishes readings under the base topic and hands commands to the devices' inboxes.
 
-    def __init__(self, config: Mqtt, inboxes: Mapping[str, Inbox]) -> None:
+    `watched` are topics outside of it to listen on, each with what takes a message there; it is called
+    by the broker's thread and must neither block nor raise.
+    """
+
+    def __init__(
+        self, config: Mqtt, inboxes: Mapping[str, Inbox], watched: Mapping[str, Callable[[Arrived], None]] | None = None
+    ) -> None:
         self._base = config.base_topic
         self._retain = config.retain_states
         self._inboxes = inboxes
+        self._watched = dict(watched or {})
         self._online: set[str] = set()
         self._online_lock = threading.Lock()
         self._corrected_at = 0.0
@@ -42,6 +49,7 @@ class MqttSink:
             f"{self._base}/+/refresh",
             f"{self._base}/+/availability",
             f"{self._base}/+/+/availability",
+            *self._watched,
         ]
         self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message)
         self.broker.publish(self._status(b"online"))  # waits, as all does, but first of all
@@ -61,6 +69,10 @@ class MqttSink:
 
     def presence(self, device: str, unit: Unit, online: bool) -> None:
         self._publish_availability(f"{self._of(device, unit)}/availability", online=online)
+
+    def publish_data(self, topic: str, payload: bytes, expires: float) -> None:
+        """Publish for other software, outside the base topic: never retained, and not after `expires`."""
+        self.broker.publish(Message(topic, payload, expires=expires))
 
     def publish_info(self, info: Mapping[str, Any]) -> None:
         """Publish what this bridge is, retained."""
@@ -92,6 +104,9 @@ class MqttSink:
         self.broker.publish(self._status(b"online"))
 
     def _on_message(self, message: Arrived) -> None:
+        if watcher := self._watched.get(message.topic):
+            watcher(message)
+            return
         levels = message.topic.removeprefix(self._base + "/").split("/")
         if message.topic == self.status_topic:
             self._correct_status(message.payload)

@@ -1,0 +1,372 @@
+"""Several batteries -> one: which modules count, when there is something to say, and what (pure).
+
+A bank is complete or it says nothing. At the start it waits until every module it knows of, and as many
+as the configuration expects, has been read twice; after `startup` seconds it goes on with those it has.
+From then on a module whose last good reading is too old lends nothing, but is counted offline. When
+the last one has gone the bank says once that it must not be charged, and then nothing: that silence is
+what a GX understands. Back again, or after the whole process stood still, it waits as at the start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bridge import battery as k
+from bridge import summary as s
+from bridge.fields import Field, Reading, Value
+from bridge.guard import Limit, Limits, ModuleGuard, total_current, voltage_cap
+from bridge.summary import Values
+
+Readings: TypeAlias = Mapping[tuple[str, str], Reading]
+"""Newest reading by device and unit path; path "" is the device itself."""
+
+SETTLED = 10.0
+"""s without a new module after which none is expected any more, where no number is configured."""
+LATE = 2.0
+"""s by which a round may be late; later means the process stood still, and no reading was its fault."""
+GRACE = 5.0
+"""s after that in which the modules are to be read again before one of them counts as silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a bank is made of.
+
+    `devices` in the order in which they are believed, should two of them read the same module.
+    `expected` modules, None when any number will do. Times in seconds: a reading older than `max_age`
+    (or than its unit's own limit) is not true any more, `startup` is how long missing modules are waited for.
+    """
+
+    devices: tuple[str, ...]
+    limits: Limits
+    expected: int | None = None
+    interval: float = 1.0
+    max_age: float = 30.0
+    startup: float = 60.0
+    stop_discharge_when_silent: bool = False
+    full_charge_is_wanted: bool = False
+
+    def age_limit(self, reading: Reading) -> float:
+        """Return for how long a reading is true."""
+        return min(self.max_age, reading.unit.max_age)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which keys the messages of one run have; settled with the first one, since a consumer keeps what is left out.
+
+    `optional` are keys of summary.FIELDS that not every link can tell, `cells` how many cells are shown.
+    """
+
+    optional: frozenset[str]
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """One message for chargers: the bank's values, complete, and its cells in V where they are shown.
+
+    It must not be sent after `until` (time.monotonic()): then it would be older than its age limit.
+    """
+
+    values: Values
+    cells: tuple[float | None, ...]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a bank has to say: its own state, with every key of summary.FIELDS, and data or nothing for chargers."""
+
+    state: Values
+    data: Data | None
+
+
+class _Member:
+    """One physical module, wherever it is read."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.guard = ModuleGuard(limits)
+        self.values: Values = {}
+        self.at = self._seen_at = float("-inf")
+        self._age_limit = 0.0
+
+    @property
+    def silent_at(self) -> float:
+        return self.at + self._age_limit
+
+    def live(self, now: float) -> bool:
+        return now <= self.silent_at and self.guard.confirmed
+
+    def take(self, reading: Reading, inherited: Values, age_limit: float) -> None:
+        """Take a reading unless it is the last one again.
+
+        Where it lacks what a bank needs the measured values before it stay, with their own age: a
+        limit that falls with it falls all the same.
+        """
+        if reading.at <= self._seen_at:
+            return
+        self._seen_at = reading.at
+        values: Values = {**inherited, **reading.values}
+        if k.usable(values):
+            self.at, self._age_limit = reading.at, age_limit
+        elif reading.at <= self.silent_at:
+            values.update((key.name, self.values.get(key.name)) for key in k.MEASURED)
+        else:
+            return
+        self.values = values
+        self.guard.take(values, reading.at, age_limit)
+
+
+class Bank:
+    """Makes one battery of many; keeps what has to outlive a round."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.layout: Layout | None = None
+        self.duplicates: list[str] = []
+        """Modules that are read on two ways at once, in words."""
+        self._rules = rules
+        self._members: dict[str, _Member] = {}
+        self._stack_sizes: dict[str, int] = {}
+        """How many modules each device says it has, there or not."""
+        self._silent: dict[str, int] = dict.fromkeys(rules.devices, 1)
+        """How many modules of each device are not there; a device without any misses one."""
+        self._stacks: dict[str, list[Reading]] = {device: [] for device in rules.devices}
+        self._speaking = False
+        self._last: Data | None = None
+        self._patience_ends: float | None = None
+        self._newest_module_at = float("-inf")
+        self._round_due: float | None = None
+        self._hold_until = float("-inf")
+
+    def round(self, readings: Readings, now: float) -> Round:
+        """Return what is to be said at `now` (time.monotonic()), from the newest reading of every unit."""
+        if self._round_due is not None and now > self._round_due + LATE:
+            self._hold_until = now + GRACE
+        self._round_due = now + self._rules.interval
+        self._take(readings, now)
+        live = {f"M{n}": member for n, member in enumerate(self._members.values(), 1) if member.live(now)}
+        if waiting_for := self._waiting_for(live, now):
+            return self._quiet(live, s.WAITING, waiting_for)
+        if live:
+            return self._speak(live)
+        return self._last_word(now) if self._speaking else self._quiet(live, s.SILENT, "a module that answers")
+
+    def silent_at(self) -> float:
+        """Return when the last module will be too old; infinity when nothing is being published."""
+        return max((member.silent_at for member in self._members.values()), default=0.0) if self._speaking else _NEVER
+
+    # -- who is there
+
+    def _take(self, readings: Readings, now: float) -> None:
+        """Bring every module up to date, in the order of devices and paths: so names are the same at each start."""
+        self._take_stacks(readings, now)
+        chosen = self._chosen(readings, now)
+        members = {}
+        for identity, (device, reading) in chosen.items():
+            # a module first read without its serial number goes on as itself when that is known
+            member = self._members.get(identity) or self._members.get(f"{device}/{reading.unit.path}")
+            if member is None:
+                member = _Member(self._rules.limits)
+                self._newest_module_at = now
+            members[identity] = member
+            if self._young(reading, now):
+                inherited = self._inherited(device, reading.values)
+                member.take(reading, inherited, self._rules.age_limit(reading))
+        self._members = members
+
+    def _young(self, reading: Reading, now: float) -> bool:
+        return now - reading.at <= self._rules.age_limit(reading)
+
+    def _modules_of(self, device: str, readings: Readings, now: float) -> list[Reading]:
+        """Return the readings of a device's modules by path; counts those that are silent.
+
+        A name that it no longer counts is gone: a module first read by its address has its serial number now.
+        """
+        found = [reading for (owner, path), reading in readings.items() if owner == device and path]
+        size = self._stack_sizes.get(device, max(1, len(found)))
+        found.sort(key=lambda one: (self._young(one, now), bool(_serial(one)), one.at))
+        gone = [one for one in found[: max(0, len(found) - size)] if not self._young(one, now)]
+        kept = [one for one in found if one not in gone]
+        self._silent[device] = max(0, size - sum(self._young(one, now) for one in kept))
+        return sorted(kept, key=lambda one: _natural(one.unit.path))
+
+    def _chosen(self, readings: Readings, now: float) -> dict[str, tuple[str, Reading]]:
+        """Return for each physical module, told apart by serial number, one device and its reading.
+
+        Of a module that is read twice the first device's counts, as long as it is young enough.
+        """
+        sources: dict[str, list[tuple[str, Reading]]] = {}
+        for device in self._rules.devices:
+            for reading in self._modules_of(device, readings, now):
+                identity = _serial(reading) or f"{device}/{reading.unit.path}"
+                sources.setdefault(identity, []).append((device, reading))
+        chosen = {}
+        self.duplicates = []
+        for identity, found in sources.items():
+            young = [one for one in found if self._young(one[1], now)]
+            if len(young) > 1:
+                places = " and ".join(f"{device}/{reading.unit.path}" for device, reading in young)
+                self.duplicates.append(f"{identity} on {places}")
+            chosen[identity] = young[0] if young else max(found, key=lambda one: one[1].at)
+        return chosen
+
+    def _take_stacks(self, readings: Readings, now: float) -> None:
+        """Keep the last two readings of each device itself: a limit that it states for all its modules needs both."""
+        for device, kept in self._stacks.items():
+            newest = readings.get((device, ""))
+            if newest is not None and (not kept or newest.at > kept[-1].at):
+                kept[:] = [*kept[-1:], newest]
+            kept[:] = [one for one in kept if self._young(one, now)]
+            if kept:
+                counts = [key.number(kept[-1].values) for key in (k.STACK_ONLINE, k.STACK_OFFLINE)]
+                if None not in counts:
+                    self._stack_sizes[device] = int(sum(count for count in counts if count is not None))
+
+    def _inherited(self, device: str, values: Mapping[str, Value]) -> Values:
+        """Return the limits that a stack states for each of its modules, where those do not tell their own."""
+        known = self._stacks[device]
+        if not any(stack_key.name in one.values for one in known for stack_key, _ in k.INHERITED[:2]):
+            return {}
+        result: Values = {}
+        for stack_key, key in k.INHERITED:
+            if key.name not in values:
+                told = [number for one in known if (number := stack_key.number(one.values)) is not None]
+                result[key.name] = min(told) if len(told) == 2 else None
+        return result
+
+    # -- whether there is something to say
+
+    def _waiting_for(self, live: Mapping[str, _Member], now: float) -> str:
+        """Return what has to come before anything is published, in words; "" for nothing."""
+        missing = self._missing(live)
+        if self._speaking:
+            return missing if now < self._hold_until else ""
+        if not live:
+            self._patience_ends = None
+            return "" if self._last else missing or "the first module"
+        if self._patience_ends is None:
+            self._patience_ends = now + self._rules.startup
+        if all(member.guard.allowed().discharge is None for member in live.values()):
+            return "a discharge limit; where the battery tells none, set module_discharge_current"
+        if not missing and self._rules.expected is None and now - self._newest_module_at < SETTLED:
+            missing = "further modules"
+        return missing if now < self._patience_ends else ""
+
+    def _missing(self, live: Mapping[str, _Member]) -> str:
+        offline = self._offline(len(live))
+        absent = ", ".join(device for device, silent in self._silent.items() if silent)
+        where = f" ({absent})" if absent else ""
+        return f"{offline} of {offline + len(live)} modules{where}" if offline else ""
+
+    def _offline(self, online: int) -> int:
+        """Return how many modules are not there of those expected, or known."""
+        if self._rules.expected is not None:
+            return max(0, self._rules.expected - online)
+        return max(len(self._members) - online, sum(self._silent.values()))
+
+    # -- what is said
+
+    def _quiet(self, live: Mapping[str, _Member], phase: str, waiting_for: str) -> Round:
+        state = self._blank(phase, len(live))
+        state[s.WAITING_FOR.key] = waiting_for
+        return Round(state, None)
+
+    def _last_word(self, now: float) -> Round:
+        """The battery must not be charged; nothing follows until modules answer again."""
+        self._speaking = False
+        state, offline = self._blank(s.SILENT, 0), self._offline(0)
+        last: Values = {
+            s.ONLINE.key: 0, s.OFFLINE.key: offline, s.BLOCKING_CHARGE.key: offline,
+            s.CHARGE_CURRENT.key: 0.0, s.CHARGE_CURRENT_WHY.key: "no module answers",
+            s.ALARM.key: True, s.CABLE.key: 2, s.FAILURE.field.key: 2,
+        }  # fmt: skip
+        if self._rules.stop_discharge_when_silent:
+            last |= {s.DISCHARGE_CURRENT.key: 0.0, s.DISCHARGE_CURRENT_WHY.key: "no module answers"}
+            last[s.BLOCKING_DISCHARGE.key] = offline
+        said = self._last or Data({}, (), now)
+        self._last = Data(said.values | last, said.cells, now + self._rules.max_age)
+        return Round(state | last, self._last)
+
+    def _speak(self, live: Mapping[str, _Member]) -> Round:
+        self._speaking, self._patience_ends = True, None
+        states = {name: member.values for name, member in live.items()}
+        state = self._blank(s.PUBLISHING, len(live))
+        s.put_totals(state, states)
+        s.put_extremes(state, states)
+        self._put_limits(state, live)
+        felt = {name: member.guard.felt for name, member in live.items()}
+        s.put_alarms(state, states, felt, self._rules.limits.alarms, self._offline(len(live)))
+        if self.layout is None:
+            self.layout = self._settle_layout(states)
+        cells = k.cell_voltages(next(iter(states.values()))) if len(live) == 1 else []
+        shown = (*cells, *[None] * self.layout.cells)[: self.layout.cells]
+        self._last = Data(state, shown, min(member.silent_at for member in live.values()))
+        return Round(state, self._last)
+
+    def _blank(self, phase: str, online: int) -> Values:
+        state: Values = {field.key: None for field in s.FIELDS}
+        state[s.PHASE.key] = phase
+        state[s.ONLINE.key], state[s.OFFLINE.key] = online, self._offline(online)
+        state[s.MODULES.key] = ", ".join(f"M{n} {identity}" for n, identity in enumerate(self._members, 1))
+        state[s.DUPLICATES.key] = "; ".join(self.duplicates)
+        return state
+
+    def _put_limits(self, state: Values, live: Mapping[str, _Member]) -> None:
+        rules, allowed = self._rules.limits, {name: member.guard.allowed() for name, member in live.items()}
+        states = {name: member.values for name, member in live.items()}
+        voltage = voltage_cap(rules, [k.cell_count(values) for values in states.values()])
+        for name, one in allowed.items():
+            if one.voltage is not None:
+                voltage = voltage.lower(Limit(one.voltage.value, tuple(f"{r} ({name})" for r in one.voltage.reasons)))
+        _put(state, s.CHARGE_VOLTAGE, s.CHARGE_VOLTAGE_WHY, voltage, 2)
+        unknown = Limit(0.0, ("discharge limit not known",), apart=True)
+        sizes = {name: k.TOTAL.number(values) for name, values in states.items()}
+        silent = self._offline(len(live))
+        for limits, cap, field, why, blocking in (
+            ({name: one.charge for name, one in allowed.items()}, rules.max_charge_current,
+             s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, s.BLOCKING_CHARGE),
+            ({name: one.discharge or unknown for name, one in allowed.items()}, rules.max_discharge_current,
+             s.DISCHARGE_CURRENT, s.DISCHARGE_CURRENT_WHY, s.BLOCKING_DISCHARGE),
+        ):  # fmt: skip
+            _put(state, field, why, total_current(limits, sizes, rules.current_sharing, cap, silent), 1)
+            state[blocking.key] = sum(limit.value == 0 for limit in limits.values())
+        ends = s.known(states, k.DISCHARGE_VOLTAGE_LIMIT.number)
+        state[s.DISCHARGE_VOLTAGE.key] = max(ends) if ends else None
+        wishes = (k.CHARGE_IMMEDIATELY_1, k.CHARGE_IMMEDIATELY_2)
+        full = s.any_flag(k.FULL_CHARGE_REQUEST.flag(values) for values in states.values())
+        urgent = [key.flag(values) for values in states.values() for key in wishes]
+        state[s.FULL_CHARGE.key] = full
+        state[s.CHARGE_WANTED.key] = s.any_flag([*urgent, full] if self._rules.full_charge_is_wanted else urgent)
+
+    def _settle_layout(self, states: s.States) -> Layout:
+        told = {key for values in states.values() for key in values}
+        pairs = ((k.SOH, s.STATE_OF_HEALTH), (k.BALANCING, s.BALANCING), (k.MOS_TEMPERATURE, s.MOS_WARMTH))
+        optional = frozenset(field.key for key, field in pairs if key.name in told)
+        cells = len(k.cell_voltages(next(iter(states.values())))) if self._rules.expected == 1 else 0
+        return Layout(optional, min(cells, MOST_CELLS))
+
+
+MOST_CELLS = 24
+"""A GX shows no more."""
+
+_NEVER = float("inf")
+
+
+def _put(state: Values, field: Field, why: Field, limit: Limit, decimals: int) -> None:
+    """Fill in a limit, rounded down: a limit of 24.98 A is not one of 25.0 A."""
+    scale = 10**decimals
+    state[field.key] = int(limit.value * scale + 1e-6) / scale
+    state[why.key] = "; ".join(limit.reasons)
+
+
+def _serial(reading: Reading) -> str:
+    return reading.unit.serial or k.SERIAL.text(reading.values)
+
+
+def _natural(path: str) -> tuple[tuple[int, str], ...]:
+    """Return a sort key by which "10" comes after "9"."""
+    return tuple((int(part) if part.isdigit() else 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", path))
