@@ -82,13 +82,24 @@ class Field:
     options: tuple[str, ...] = field(default=(), kw_only=True)
 
 
+class Channel(Enum):
+    """Which of a unit's topics a reading belongs to."""
+
+    STATE = "state"
+    """What it measures: true for the unit's `max_age`. Only these make a unit online."""
+    SETTINGS = "settings"
+    """What it is set to: true until something else is read. Holds exactly the keys of `unit.settings`."""
+    REGISTERS = "registers"
+    """Raw words somebody asked for, or why there are none: an answer, given once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A thing with an identity of its own: a device, or a part of one (a module, a parallel inverter).
 
     `path` is "" for the configured device itself, else one topic level: the part's serial number or
-    address. `fields` announces every key that its state carries, always. `max_age` is how many
-    seconds its last good reading stays true; after that the unit is offline.
+    address. `fields` announces every key that its state carries, always, `settings` those of its
+    settings. `max_age` is how many seconds its last good reading stays true; after that the unit is offline.
     """
 
     path: str
@@ -99,6 +110,7 @@ class Unit:
     manufacturer: str | None = None
     model: str | None = None
     firmware: str | None = None
+    settings: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +118,12 @@ class Reading:
     """What a unit's values are, as of one moment.
 
     `at` is time.monotonic() when the last byte of the frame behind it came in. Without `topic` the
-    values are the unit's state and hold exactly the keys of `unit.fields`; with it they are
-    published on that very topic as they are (a contract with other software).
+    values are the unit's state and hold exactly the keys of `unit.fields`, or belong to another
+    `channel`; with it they are published on that very topic as they are (a contract with other software).
     """
 
     unit: Unit
     values: Mapping[str, Value]
     at: float
     topic: str | None = None
+    channel: Channel = Channel.STATE
