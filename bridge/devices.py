@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bridge.fields import Reading
 
 if TYPE_CHECKING:
+    from bridge.inbox import ReadRegisters
     from bridge.transports.base import Stop
 
 SLICES = {
@@ -91,6 +92,25 @@ class Device(Protocol):
 
     def refresh(self) -> None:
         """Let the next poll ask everything again, the slow questions too."""
+
+
+@runtime_checkable
+class Obedient(Protocol):
+    """A device that takes further commands."""
+
+    def obey(self, command: ReadRegisters) -> Iterator[Reading | None]:
+        """Note a command for the next poll, which comes at once; yield what can be said about it already.
+
+        Called between any two exchanges, and while the port is closed.
+        """
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A device that knows better than the publisher how soon its port may be opened again."""
+
+    def pause(self) -> float:
+        """Return the seconds to wait after a failure."""
 
 
 def slice_of(device_type: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from dataclasses import dataclass
+from typing import TypeAlias
 
 CAPACITY = 64
 """Commands waiting for one device. A flood past it is refused: whoever sends faster than a bus can
@@ -16,6 +17,18 @@ class Refresh:
     """Read everything again, now."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadRegisters:
+    """Read `count` raw registers from `register` on, of the table "hold" or "input", and tell them."""
+
+    table: str
+    register: int
+    count: int
+
+
+Command: TypeAlias = Refresh | ReadRegisters
+
+
 class Inbox:
     """A bounded queue any thread may put into, and one thread waits on beside its port.
 
@@ -24,12 +37,12 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._items: deque[Refresh] = deque()
+        self._items: deque[Command] = deque()
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.refused = 0
         """How many commands found the queue full."""
 
-    def put(self, item: Refresh) -> bool:
+    def put(self, item: Command) -> bool:
         """Queue a command; False (and counted) when the queue is full."""
         if len(self._items) >= CAPACITY:
             self.refused += 1
@@ -38,7 +51,7 @@ class Inbox:
         os.eventfd_write(self._fd, 1)
         return True
 
-    def take(self) -> Refresh | None:
+    def take(self) -> Command | None:
         """Return the oldest command, or None when there is none. For the owning thread only."""
         try:
             os.eventfd_read(self._fd)

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from bridge.backoff import Backoff
-from bridge.devices import Context, Device, Tally
+from bridge.devices import Context, Device, Obedient, Patient, Tally
 from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
-from bridge.fields import Reading
-from bridge.inbox import Inbox
+from bridge.fields import Channel, Reading
+from bridge.inbox import Command, Inbox, Refresh
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
 from bridge.transports.base import Stop
@@ -82,7 +82,7 @@ class Publisher:
             self._serve(self._device)
         except (LinkError, NoReply, ProtocolError) as err:
             self._note_trouble(err)
-            return self._reopen.pause()
+            return self._device.pause() if isinstance(self._device, Patient) else self._reopen.pause()
         except Stopped:
             raise
         except Exception:  # the one broad except: a bug in one slice must not silence the others
@@ -106,15 +106,19 @@ class Publisher:
         text = str(err)
         self.tally.failed("link" if isinstance(err, LinkError) else "no_reply", text)
         if text != self._link_trouble:
-            log.warning("%s: %s; trying again every few seconds", self.name, text)
+            log.warning("%s: %s; trying again on and on", self.name, text)
             self._link_trouble = text
 
     def _pause(self, seconds: float) -> None:
-        """Wait before the next attempt; a command ends the wait, since it wants the device now."""
-        if seconds:
-            self._wait(None, time.monotonic() + seconds)
-            while self.inbox.take() is not None:
-                pass  # nothing can be refreshed while the device is away; the next open reads everything
+        """Wait before the next attempt. A refresh ends the wait, since it wants the device now."""
+        until = time.monotonic() + seconds
+        while seconds and time.monotonic() < until:
+            self._wait(None, until)
+            while (command := self.inbox.take()) is not None:
+                if isinstance(command, Refresh):
+                    until = 0.0  # nothing else to do: the next open reads everything
+                elif isinstance(self._device, Obedient):
+                    self._tell(self._device.obey(command))
 
     def _serve(self, device: Device) -> None:
         """Poll and obey until stopped or something fails."""
@@ -153,6 +157,8 @@ class Publisher:
             return
         for sink in self._sinks:
             sink.take(self.name, reading)
+        if reading.channel is not Channel.STATE:
+            return
         self.presence.fresh(reading)
         if self._link_trouble is not None:
             log.info("%s: answers again", self.name)
@@ -164,9 +170,22 @@ class Publisher:
         """Do what the inbox says; called between any two exchanges."""
         if self._stop.is_set():
             raise Stopped
-        while self.inbox.take() is not None:
-            device.refresh()
+        while (command := self.inbox.take()) is not None:
+            self._carry_out(device, command)
             self._refresh_wanted = True
+
+    def _carry_out(self, device: Device, command: Command) -> None:
+        if isinstance(command, Refresh):
+            device.refresh()
+        elif isinstance(device, Obedient):
+            self._tell(device.obey(command))
+        else:
+            log.warning("%s: has no registers to read", self.name)
+
+    def _tell(self, readings: Iterator[Reading | None]) -> None:
+        for reading in readings:
+            if reading is not None:
+                self._deliver(reading)
 
     def _wait(self, device_fd: int | None, until: float) -> bool:
         """Wait for the inbox, the device or the time; return whether the device has something."""
