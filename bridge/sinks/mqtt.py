@@ -1,9 +1,10 @@
-"""Readings on topics: state, availability, info, health; and commands from topics to inboxes."""
+"""Readings on topics: state, settings, availability, info, health; and commands from topics to inboxes."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,8 +12,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bridge.config import Mqtt
-from bridge.fields import Reading, Unit, Value
-from bridge.inbox import Inbox, Refresh
+from bridge.errors import CommandError
+from bridge.fields import Channel, Reading, Unit, Value
+from bridge.inbox import Command, Inbox, ReadRegisters, Refresh
 from bridge.sinks.broker import Broker
 from bridge.sinks.outbox import Message
 
@@ -23,6 +25,10 @@ log = logging.getLogger(__name__)
 
 SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """Before this the wall clock has not been set since the machine started; `ts` is null until it is."""
+
+MOST_REGISTERS = 127
+_NUMBER = re.compile(rb"0|[1-9][0-9]{0,4}")
+"""The one spelling of a register or a count."""
 
 
 class MqttSink:
@@ -47,6 +53,7 @@ class MqttSink:
         subscriptions = [
             self.status_topic,
             f"{self._base}/+/refresh",
+            f"{self._base}/+/read/+/+",
             f"{self._base}/+/availability",
             f"{self._base}/+/+/availability",
             *self._watched,
@@ -64,8 +71,13 @@ class MqttSink:
             self.broker.publish(Message(reading.topic, encode(reading.values), expires=expires))
             return
         values = {**reading.values, "ts": timestamp(reading.at)}
-        topic = f"{self._of(device, reading.unit)}/state"
-        self.broker.publish(Message(topic, encode(values), retain=self._retain, expires=expires))
+        topic = f"{self._of(device, reading.unit)}/{reading.channel.value}"
+        if reading.channel is Channel.STATE:
+            self.broker.publish(Message(topic, encode(values), retain=self._retain, expires=expires))
+        elif reading.channel is Channel.SETTINGS:
+            self.broker.publish(Message(topic, encode(values), qos=1, retain=True))
+        else:
+            self.broker.publish(Message(topic, encode(values), expires=expires, event=True))
 
     def presence(self, device: str, unit: Unit, online: bool) -> None:
         self._publish_availability(f"{self._of(device, unit)}/availability", online=online)
@@ -113,7 +125,9 @@ class MqttSink:
         elif levels[-1] == "availability":
             self._correct_availability(message)
         elif levels[-1] == "refresh":
-            self._refresh(levels[0], message)
+            self._command(levels[0], message, Refresh())
+        elif len(levels) == 4 and levels[1] == "read":
+            self._read(levels[0], message, levels[2], levels[3])
 
     def _correct_status(self, payload: bytes) -> None:
         """Say online again: the will of our own former connection may reach the broker after our return."""
@@ -131,15 +145,43 @@ class MqttSink:
             if message.payload == b"online" and message.topic not in self._online:
                 self.broker.publish(Message(message.topic, b"offline", qos=1, retain=True))
 
-    def _refresh(self, device: str, message: Arrived) -> None:
+    def _read(self, device: str, message: Arrived, table: str, register: str) -> None:
+        """Take read/hold/{register} and read/input/{register}; the payload is the count, 1 when empty."""
+        try:
+            command = read_command(table, register.encode(), message.payload)
+        except CommandError as err:
+            if device not in self._inboxes or message.retained:
+                log.warning("%s: %s", message.topic[:100], err)
+                return
+            refusal = {"command": f"read/{table[:20]}/{register[:20]}", "outcome": "refused", "reason": str(err)}
+            expires = time.monotonic() + 30
+            self.broker.publish(
+                Message(f"{self._base}/{device}/registers", encode(refusal), expires=expires, event=True)
+            )  # fmt: skip
+        else:
+            self._command(device, message, command)
+
+    def _command(self, device: str, message: Arrived, command: Command) -> None:
         if message.retained:
             log.warning("%s: retained, so it may be old; ignored", message.topic)
             return
         inbox = self._inboxes.get(device)
         if inbox is None:
             log.warning("%s: there is no such device", message.topic)
-        elif not inbox.put(Refresh()) and inbox.refused == 1:
+        elif not inbox.put(command) and inbox.refused == 1:
             log.warning("%s: more commands than the device can take; the rest is refused", device)
+
+
+def read_command(table: str, register: bytes, count: bytes) -> ReadRegisters:
+    """Return the command of a topic's last two levels and its payload. Raises CommandError for any but one spelling."""
+    if table not in ("hold", "input"):
+        raise CommandError("expected read/hold/REGISTER or read/input/REGISTER")
+    if not _NUMBER.fullmatch(register) or not _NUMBER.fullmatch(count or b"1"):
+        raise CommandError("expected plain decimal numbers: the register in the topic, the count as payload or none")
+    first, length = int(register), int(count or b"1")
+    if not 1 <= length <= MOST_REGISTERS or first + length > 0x10000:
+        raise CommandError(f"expected registers 0 to 65535, {MOST_REGISTERS} at most")
+    return ReadRegisters(table, first, length)
 
 
 _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode

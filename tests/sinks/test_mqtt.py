@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from bridge.config import Mqtt
-from bridge.fields import COUNT, VOLTAGE, Field, Reading, Unit
-from bridge.inbox import CAPACITY, Inbox
+from bridge.errors import CommandError
+from bridge.fields import COUNT, VOLTAGE, Channel, Field, Reading, Unit
+from bridge.inbox import CAPACITY, Inbox, ReadRegisters
 from bridge.sinks import mqtt
-from bridge.sinks.mqtt import MqttSink, encode, timestamp
+from bridge.sinks.mqtt import MqttSink, encode, read_command, timestamp
 from tests.harness import Mosquitto, Recorder, await_true
 
 FIELDS = (Field("count", COUNT, "Count"), Field("voltage", VOLTAGE, "Voltage"))
@@ -185,3 +186,56 @@ def test_a_time_stamp_is_null_while_the_clock_is_not_set(monkeypatch: pytest.Mon
     assert stamp.endswith("Z")
     monkeypatch.setattr(mqtt, "SANE_CLOCK", time.time() + 1000)
     assert timestamp(time.monotonic()) is None
+
+
+def test_settings_are_retained_and_stay_true(site: Site) -> None:
+    sink = site.start(retain_states=False)
+    short = Unit("", "Roof", FIELDS, 0.1, settings=FIELDS)
+    sink.take("roof", Reading(short, {"count": 1}, time.monotonic() - 9, channel=Channel.SETTINGS))
+    message = site.recorder.wait("b/roof/settings")
+    assert list(json.loads(message.payload)) == ["count", "ts"]
+    assert site.now_retained("b/roof/settings") == message.payload
+
+
+def test_every_answer_about_registers_is_told_and_none_retained(site: Site) -> None:
+    sink = site.start()  # not connected yet, so that the answers wait together
+    for number in range(3):
+        sink.take("roof", Reading(DEVICE, {"hold_1": number}, time.monotonic(), channel=Channel.REGISTERS))
+    await_true(lambda: len(site.recorder.on("b/roof/registers")) == 3, 15, "three answers")
+    assert [json.loads(m.payload)["hold_1"] for m in site.recorder.on("b/roof/registers")] == [0, 1, 2]
+    assert site.now_retained("b/roof/registers") is None
+
+
+def test_a_command_to_read_registers_reaches_the_inbox(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    retained(site, "b/roof/read/hold/1", b"2")
+    site.start()
+    await_true(lambda: "b/roof/read/hold/1: retained" in caplog.text, 5, "the retained one is refused")
+    site.recorder.client.publish("b/roof/read/hold/64", b"10")
+    site.recorder.client.publish("b/roof/read/input/7", b"")
+    await_true(lambda: len(site.inbox) == 2, 5, "commands in the inbox")
+    assert site.inbox.take() == ReadRegisters("hold", 64, 10)
+    assert site.inbox.take() == ReadRegisters("input", 7, 1)
+
+
+BAD_READS = [
+    ("hold", "0x14", b""), ("hold", "1_0", b""), ("hold", "010", b""), ("hold", "-1", b""), ("hold", "", b""),
+    ("hold", "٣", b""), ("hold", "65536", b""), ("hold", "99999999999", b""), ("coil", "1", b""), ("hold", "1.0", b""),
+    ("hold", "1", b" 1"), ("hold", "1", b"1 "), ("hold", "1", b"0"), ("hold", "1", b"128"), ("hold", "1", b"true"),
+    ("hold", "1", b"1e2"), ("hold", "1", b"\xff"), ("hold", "1", b"NaN"), ("hold", "65535", b"2"),
+    ("hold", "1", "１".encode()), ("hold", "1", b"[" * 5000), ("hold", "1", b"\xef\xbb\xbf1"), ("hold", "1", b"1\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "register", "count"), BAD_READS)
+def test_a_malformed_read_is_refused(table: str, register: str, count: bytes) -> None:
+    with pytest.raises(CommandError, match="expected"):
+        read_command(table, register.encode(), count)
+
+
+def test_a_malformed_read_is_answered(site: Site) -> None:
+    site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    site.recorder.client.publish("b/roof/read/hold/1_0", b"")
+    answer = json.loads(site.recorder.wait("b/roof/registers").payload)
+    assert (answer["command"], answer["outcome"]) == ("read/hold/1_0", "refused")
+    assert len(site.inbox) == 0
