@@ -164,7 +164,9 @@ class OddServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.published: list[bytes] = []
-        self.acknowledge = True
+        self.endings: list[str] = []
+        """How each connection ended: "closed" (all was delivered) or "reset" (what was not delivered is dropped)."""
+        self.acknowledge = self.alive = True
         self.connections: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -188,6 +190,7 @@ class OddServer:
                 threading.Thread(target=self._serve, args=(connection.makefile("rb"), connection), daemon=True).start()
 
     def _serve(self, stream: object, connection: socket.socket) -> None:
+        self.endings.append("reset")
         with contextlib.suppress(OSError, ValueError, IndexError):
             while head := stream.read(1):  # type: ignore[attr-defined]
                 length = shift = 0
@@ -198,6 +201,7 @@ class OddServer:
                     if byte < 0x80:
                         break
                 self._answer(head[0], stream.read(length), connection)  # type: ignore[attr-defined]
+            self.endings[-1] = "closed"
 
     def _answer(self, head: int, body: bytes, connection: socket.socket) -> None:
         kind = head >> 4
@@ -207,7 +211,7 @@ class OddServer:
             connection.sendall(b"\x90\x04" + body[:2] + b"\0\1")
         elif kind == 10 and self.acknowledge:
             connection.sendall(b"\xb0\x04" + body[:2] + b"\0\x11")
-        elif kind == 12:
+        elif kind == 12 and self.alive:
             connection.sendall(b"\xd0\0")
         elif kind == 3:
             size = struct.unpack_from("!H", body)[0]
@@ -319,3 +323,16 @@ def test_states_stay_qos_0_for_a_subscriber_that_is_away(
         recorder.client.loop_start()
         recorder.wait_payload("t/out", b"result")
         assert [m.payload for m in recorder.on("t/out")] == [b"result"], "the broker kept states for later"
+
+
+def test_what_a_dead_link_did_not_deliver_is_dropped_and_a_goodbye_is_not(
+    odd: OddServer, run: Callable[..., Running]
+) -> None:
+    one = run(odd.port).await_connected()
+    odd.acknowledge = odd.alive = False
+    one.broker.publish(Message("t/out", b"x"))
+    await_true(lambda: one.broker.connects == 2, 12, "given up and connected again")
+    await_true(lambda: odd.published == [b"t/out"], 5, "the message came")
+    one.broker.close([], 0.5)
+    one.thread.join(5)
+    await_true(lambda: odd.endings == ["reset", "closed"], 5, f"a reset and a goodbye: {odd.endings}")
