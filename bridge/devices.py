@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SLICES = {
     "axpert": "bridge.voltronic.device",
+    "pylontech": "bridge.pylontech.device",
 }
 """Config type -> module. The module offers `Options` (a frozen dataclass, a subclass of
 DeviceOptions) and `build(options, context) -> Device`. It is imported when a config names the type,

@@ -1,0 +1,201 @@
+"""One question at a time on an RS485 pair, read to the end of its answer: nothing here waits for a fixed time.
+
+A reply says who answers, not what: so it is matched by address, and by the form of what was asked. Another
+module's late answer is passed over and the line listened on; an answer complete after its deadline is
+dropped, since this process stood still and nobody knows how old it is. `send` and `listen` are apart, so that
+the next question is on the wire while the last answer is being decoded and published.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from bridge.devices import Tally
+from bridge.errors import NoReply, ProtocolError
+from bridge.pylontech import messages as m
+from bridge.pylontech.frame import Decoder, Frame, reply_info
+from bridge.transports.base import Link
+
+log = logging.getLogger(__name__)
+
+BITS = 10
+"""On the wire for each byte: 8N1."""
+IN_FRAME = 1.0
+"""Seconds that a reply which has begun may take beyond its bytes: adapters and busy modules pause in the middle."""
+IN_ALL = 3.0
+"""Seconds beyond the wire time after which no answer is waited for, whatever else is talking on the line."""
+QUIET, TALKING = 0.02, 0.3
+"""Seconds without a byte before a question is sent on a line that was talking, and how long that is waited for."""
+SENDING = 2.0
+"""Seconds in which the port must take a question."""
+MOST_PATIENCE = 1.0
+"""Seconds a module may think at most: one reply is known to have taken 0.25 s."""
+SLACK, STRANGERS = 1.5, 3.0
+"""How much longer than the slowest module lately an answer may take: of a known module, of an unknown one."""
+LEAST_PATIENCE = 0.05
+FADING = 0.99
+"""By how much the slowest answer is forgotten with each new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an address. `size` is the likely length of the whole reply in characters."""
+
+    address: int
+    command: int
+    request: bytes
+    size: int
+    group: bool = False
+    stranger: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply that has the form of what was asked, and the time.monotonic() of its last byte."""
+
+    frame: Frame
+    at: float
+
+
+class Line:
+    """Puts questions on one open link. Owned by one thread. `patience` is how long a module may think, in seconds."""
+
+    def __init__(self, link: Link, baud: int, patience: float, tally: Tally) -> None:
+        self.noise = False
+        """Whether bytes came that were no part of any frame, since this was last set to False."""
+        self._link = link
+        self._byte = BITS / baud
+        self._patience = patience
+        self._slowest = 0.0
+        self._tally = tally
+        self._decoder = Decoder()
+        self._question: Question | None = None
+        self._sent = 0.0
+        self._owed: dict[int, float] = {}
+
+    def close(self) -> None:
+        """Close the link."""
+        self._link.close()
+
+    def send(self, question: Question) -> None:
+        """Send a question; what had come unasked is thrown away. Raises LinkError."""
+        unasked = self._link.drain()
+        if unasked:
+            self._settle(unasked)
+        self._decoder.clear()
+        log.debug("tx %s", question.request.hex(" "))
+        self._question, self._sent = question, time.monotonic()
+        self._link.write(question.request, self._sent + SENDING)
+
+    def listen(self) -> Answer:
+        """Return the answer to the question sent.
+
+        Raises NoReply when none began in time; ProtocolError "refused" (a frame.Refusal), "late", or as the
+        codec for a damaged reply; LinkError.
+        """
+        question, self._question = self._question, None
+        if question is None:
+            raise NoReply("nothing was asked")
+        try:
+            return self._listen(question)
+        finally:
+            self._tally.busy += time.monotonic() - self._sent
+
+    def _listen(self, question: Question) -> Answer:
+        deadline = self._sent + self._allowed(question)
+        end = deadline + IN_ALL
+        begun = False
+        while True:
+            data = self._link.read(min(deadline, end))
+            now = time.monotonic()
+            if not data:
+                raise self._nothing(question)
+            log.debug("rx %s", data.hex(" "))
+            if now > min(deadline, end):
+                raise ProtocolError("late", "complete only after its deadline", data)
+            self._decoder.receive(data)
+            while (frame := self._decoder.next_frame()) is not None:
+                if self._fits(frame, question):
+                    self._note_pace(question, frame, now)
+                    return Answer(frame, now)
+                begun = False
+                deadline = max(deadline, now + self._allowed(question))
+            if not begun and self._decoder.unfinished() == "incomplete":
+                begun = True
+                deadline = max(deadline, now + IN_FRAME + question.size * self._byte)
+
+    def _allowed(self, question: Question) -> float:
+        """Return the seconds from a question's first byte to the first one of its answer, at most."""
+        patience = max(self._patience, min(MOST_PATIENCE, SLACK * self._slowest))
+        if question.stranger and self._slowest:
+            patience = min(patience, max(LEAST_PATIENCE, STRANGERS * self._slowest))
+        return len(question.request) * self._byte + patience
+
+    def _fits(self, frame: Frame, question: Question) -> bool:
+        """Whether a frame answers the question; raises ProtocolError for a refusal and for other dialects."""
+        if frame.code == question.command and frame.address == question.address:
+            return False  # an adapter that hears its own sending
+        if frame.address != question.address:
+            asked_at = self._owed.pop(frame.address, None)
+            if asked_at is not None:
+                # it does answer, only later than was waited for: be more patient from now on
+                self._slowest = max(self._slowest, min(MOST_PATIENCE, time.monotonic() - asked_at))
+            self._tally.failed("foreign", f"address {frame.address} answers, {question.address} was asked")
+            return False
+        info = reply_info(frame, question.address)
+        if not question.group and not fits(question.command, info):
+            self._tally.failed("foreign", f"address {frame.address}: no answer to {question.command:02X}h")
+            return False
+        return True
+
+    def _note_pace(self, question: Question, frame: Frame, now: float) -> None:
+        characters = len(question.request) + 18 + 2 * len(frame.info)
+        thought = max(0.0, now - self._sent - characters * self._byte)
+        self._slowest = max(thought, self._slowest * FADING, 1e-4)
+        self._owed.pop(question.address, None)
+
+    def _nothing(self, question: Question) -> NoReply | ProtocolError:
+        reason = self._decoder.unfinished()
+        if reason == "incomplete":
+            return ProtocolError("length", "the reply ends before its CR")
+        self.noise |= reason == "no frame"
+        self._owed[question.address] = self._sent
+        return NoReply(f"address {question.address}: {reason} to {question.command:02X}h")
+
+    def _settle(self, unasked: bytes) -> None:
+        """Let whoever is talking come to an end: two at a time on a pair are understood by nobody."""
+        log.debug("rx %s", unasked.hex(" "))
+        self._tally.failed("late", "bytes nobody was waiting for")
+        give_up = time.monotonic() + TALKING
+        while not unasked.endswith(b"\r") and time.monotonic() < give_up:
+            unasked = self._link.read(time.monotonic() + QUIET)
+            if not unasked:
+                return
+
+
+def fits(command: int, info: bytes) -> bool:
+    """Whether the INFO of a reply has the size of an answer of one module to `command`.
+
+    The sizes of 42h and 44h follow from the counts in them and never meet, whatever the module.
+    """
+    if command in (m.ANALOG, m.ALARM):
+        width = 2 if command == m.ANALOG else 1
+        if len(info) < 4 or len(info) < 4 + width * info[2]:
+            return False
+        rest = len(info) - (4 + width * (info[2] + info[3 + width * info[2]]))
+        return 11 <= rest <= 33 if command == m.ANALOG else 8 <= rest <= 8 + m.EXTRA
+    return len(info) == SIZES[command]
+
+
+SIZES = {
+    m.PARAMETERS: 1 + m.PARAMETER_ROWS.size,
+    m.VERSION_OF_PROTOCOL: 0,
+    m.IDENTITY: m.IDENTITY_ROWS.size,
+    m.MANAGEMENT: 2 + m.MANAGEMENT_ROWS.size,
+    m.SERIAL_NUMBER: 1 + m.SERIAL_ROWS.size,
+    m.FIRMWARE: 1 + m.FIRMWARE_ROWS.size,
+}
+"""Bytes of INFO in a reply."""

@@ -1,0 +1,595 @@
+"""A stack of Pylontech modules on one RS485 pair.
+
+A round asks every module that answers; the next question is on the wire before the last answer is decoded and
+published, so the bus never waits for this program. What a module measures is asked last and published at once
+with all that is known of it; the stack follows at the end of the round. After that come, one at a time, modules
+whose identity is in doubt, one that was silent, and one address where a module may have been added.
+
+Identity comes before names: a module's serial number is read before its values are believed: at first,
+after silence, after each opening of the port, when a reading does not follow from the one before, and now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bridge.devices import Context
+from bridge.errors import LinkError, NoReply, ProtocolError
+from bridge.fields import PLAIN, TEXT, Field, Level, Reading
+from bridge.pylontech import messages as m
+from bridge.pylontech import stack
+from bridge.pylontech import values as v
+from bridge.pylontech.bus import Answer, Line, Question
+from bridge.pylontech.frame import SMALLEST, Refusal
+from bridge.pylontech.stations import (
+    ASKS,
+    DAMAGED_CODES,
+    DEAD_CODES,
+    FIRST,
+    LAST,
+    OF_THE_MASTER,
+    ROUTINE,
+    Station,
+    group_question,
+    members_meant,
+    named,
+    question,
+    record_size,
+)
+from bridge.pylontech.units import Module, Source, Units
+
+if TYPE_CHECKING:
+    from bridge.pylontech.device import Options
+
+log = logging.getLogger(__name__)
+
+GIVE_UP_SCAN = 2
+"""Silent addresses in a row after which the first look at a group ends."""
+FOUND_WITHIN = 45.0
+"""Seconds in which every address without a module is asked once."""
+LEAST_BETWEEN_PROBES = 2.0
+REFUSED_FOR, MEASURING_REFUSED_FOR = 3600.0, 60.0
+"""Seconds for which a refusal is believed that was heard twice."""
+GROUP_SILENT_FOR = 3600.0
+SICK_AFTER = 3
+"""Damaged answers in a row after which a module is asked as rarely as a silent one."""
+AGE_STEP = 5.0
+
+Steps: TypeAlias = Generator[Reading | None, None, Any]
+"""A run of exchanges; returns what came of it."""
+
+VERSION_ASKED = "version"
+PROTOCOL_VERSION = Field("protocol_version", TEXT, "Protocol version", level=Level.HIDDEN)
+ADDRESS = Field("address", PLAIN, "Address on the bus", level=Level.HIDDEN)
+ROOT_FIELDS = (*m.IDENTITY_ROWS.fields, PROTOCOL_VERSION, *m.PARAMETER_ROWS.fields)
+"""What the master tells beside the stack's own values: who it is, and the model's protection levels."""
+
+
+def published_fields() -> dict[str, tuple[Field, ...]]:
+    """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells and 6 sensors."""
+    return {
+        "stack on RS485": (*stack.FIELDS, *ROOT_FIELDS),
+        "module on RS485": (*m.module_fields(16, 6), ADDRESS),
+    }
+
+
+@cache
+def _fields(cells: int, sensors: int) -> tuple[Field, ...]:
+    return (*m.module_fields(cells, sensors), ADDRESS)
+
+
+class StackDevice:
+    """All modules on one RS485 pair. Owned by one thread."""
+
+    def __init__(self, options: Options, context: Context) -> None:
+        self._options = options
+        self._context = context
+        self._line: Line | None = None
+        self._in_flight: Question | None = None
+        self._queue: deque[Question] = deque()
+        self._good = 0
+        self._dialect_told = False
+        self._scan_wanted = True
+        self._probe_due = 0.0
+        self._probe_last = 0
+        self._group_refused_until: dict[tuple[int, int], float] = {}
+        self._stations: dict[int, Station] = {}
+        self._news: dict[str, Module] = {}
+        self._root_news = False
+        self._every = {m.ALARM: options.alarms_interval, m.MANAGEMENT: options.limits_interval}
+        self._every |= {m.SERIAL_NUMBER: options.identity_interval}
+        self._every |= dict.fromkeys((m.FIRMWARE, *OF_THE_MASTER), options.settings_interval)
+        self._age = options.max_age or max(10.0, 3 * options.interval)
+        self._units = Units(options.name, self._age, ROOT_FIELDS)
+        self._set_sources()
+        if options.modules != "auto":
+            self._stations = {address: Station(address) for address in options.modules}
+            self._units.expect(str(address) for address in options.modules)
+
+    def _set_sources(self) -> None:
+        def age(interval: float) -> float:
+            return max(self._age, 3 * interval)
+
+        options = self._options
+        self._sources = {
+            "measured": Source("measured", self._age, watched=True),
+            "alarms": Source("alarms", age(options.alarms_interval)),
+            "limits": Source("limits", age(options.limits_interval)),
+            "serial": Source("serial", float("inf"), lasting=True),
+            **{
+                name: Source(name, age(options.settings_interval), lasting=True)
+                for name in ("firmware", "identity", "parameters")
+            },
+            VERSION_ASKED: Source(VERSION_ASKED, float("inf"), lasting=True),
+        }
+
+    @property
+    def interval(self) -> float:
+        return self._options.interval
+
+    def open(self) -> None:
+        from bridge.transports.ports import open_port
+
+        self.close()
+        link = open_port(self._options.port, self._options.baud, self._context.stop)
+        self._line = Line(link, self._options.baud, self._options.turnaround, self._context.tally)
+        for station in self._stations.values():
+            station.verified, station.misses, station.retry_at = False, 0, 0.0
+
+    def close(self) -> None:
+        self._in_flight = None
+        self._queue.clear()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def fileno(self) -> int | None:
+        return None  # nothing comes unasked
+
+    def receive(self) -> Iterator[Reading | None]:
+        return iter(())
+
+    def refresh(self) -> None:
+        self._scan_wanted = True
+        self._group_refused_until.clear()
+        for station in self._stations.values():
+            station.due.clear()
+            station.refused_until.clear()
+            station.retry_at = 0.0
+
+    def poll(self) -> Iterator[Reading | None]:
+        started = time.monotonic()
+        self._good = 0
+        line = self._the_line()
+        line.noise = False
+        yield from self._round()
+        yield from self._look_after()
+        if self._good == 0:
+            yield from self._look_everywhere()
+        if self._good == 0:
+            noise = "bytes come, but no frames: is the baud rate right, and the polarity of the pair?"
+            raise NoReply(noise if line.noise else "no module answers")
+        self._note_duration(time.monotonic() - started)
+
+    # -- the round: everybody who answers, without a gap
+
+    def _round(self) -> Iterator[Reading | None]:
+        if self._in_flight is None:
+            self._queue = self._plan()
+        held: tuple[Question, Answer] | None = None
+        while self._in_flight is not None or self._queue:
+            if self._in_flight is None:
+                self._send(self._queue.popleft())
+            yield from self._tell(held)
+            held = self._hear()
+        if self._options.interval == 0 and self._good and not self._has_more_to_do():
+            # the first question of the next round is on the wire while this one's end is published
+            self._queue = self._plan()
+            if self._queue:
+                self._send(self._queue.popleft())
+        yield from self._tell(held, last=True)
+
+    def _plan(self) -> deque[Question]:
+        """Return the questions of one round."""
+        now = time.monotonic()
+        ready = [station for _, station in sorted(self._stations.items()) if station.verified]
+        queue: deque[Question] = deque()
+        grouped = self._grouped(ready, now)
+        for group, command in sorted(key for key in grouped if key[1] == m.ALARM):
+            queue.append(group_question(command, group, grouped[group, command]))
+        for station in ready:
+            for command in ROUTINE:
+                if (station.address >> 4, command) not in grouped and station.asks(command, now):
+                    queue.append(question(command, station.address))
+        for group, command in sorted(key for key in grouped if key[1] == m.ANALOG):
+            queue.append(group_question(command, group, grouped[group, command]))
+        rare = self._rare(ready, now)
+        if rare is not None:
+            queue.append(rare)
+        return queue
+
+    def _grouped(self, ready: list[Station], now: float) -> dict[tuple[int, int], int]:
+        """Return which questions go to whole groups, with the number of modules there.
+
+        A group's answer names no addresses: it can be told apart only while every module of the group is there.
+        """
+        if self._options.request != "group":
+            return {}
+        found = {}
+        for group in {station.address >> 4 for station in ready}:
+            members = [station for station in self._stations.values() if station.address >> 4 == group]
+            whole = all(station.verified for station in members)
+            for command in (m.ALARM, m.ANALOG):
+                refused = now < self._group_refused_until.get((group, command), 0.0)
+                if whole and not refused and any(station.asks(command, now) for station in members):
+                    found[group, command] = len(members)
+        return found
+
+    def _rare(self, ready: list[Station], now: float) -> Question | None:
+        """Return the one slow question that is due for longest: a serial number, a version, a setting."""
+        due: list[tuple[float, int, int]] = []
+        for number, station in enumerate(ready):
+            commands = (m.SERIAL_NUMBER, m.FIRMWARE, *OF_THE_MASTER) if number == 0 else (m.SERIAL_NUMBER, m.FIRMWARE)
+            due += [(station.due.get(c, 0.0), c, station.address) for c in commands if station.asks(c, now)]
+        return question(*min(due)[1:]) if due else None
+
+    def _the_line(self) -> Line:
+        if self._line is None:
+            raise LinkError(f"{self._options.port}: not open")
+        return self._line
+
+    def _send(self, asked: Question) -> None:
+        self._context.beat()
+        self._the_line().send(asked)
+        self._in_flight = asked
+
+    def _hear(self) -> tuple[Question, Answer] | None:
+        """Wait for the answer under way; None when there is none, whose consequences are drawn here."""
+        asked, self._in_flight = self._in_flight, None
+        if asked is None:
+            return None
+        heard = self._listen(asked)
+        if isinstance(heard, Answer):
+            return asked, heard
+        self._draw_consequences(asked, heard)
+        return None
+
+    def _listen(self, asked: Question) -> Answer | ProtocolError | NoReply:
+        """Return the answer, or why there is none, and count it."""
+        try:
+            answer = self._the_line().listen()
+        except ProtocolError as err:
+            self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
+            if isinstance(err, Refusal):
+                self._good += 1
+            elif "lookalike" in err.detail and not self._dialect_told:
+                self._dialect_told = True
+                log.warning("%s: %s; such frames are not read", self._options.name, err.detail)
+            return err
+        except NoReply as err:
+            self._context.tally.failed("no_reply", str(err))
+            return err
+        self._context.tally.replies += 1
+        self._good += 1
+        return answer
+
+    def _draw_consequences(self, asked: Question, err: ProtocolError | NoReply) -> None:
+        """Ask again, ask more rarely, or count the module as silent."""
+        if asked.group:
+            self._group_failed(asked, err)
+            return
+        station = self._stations[asked.address]
+        silent = isinstance(err, NoReply)
+        if isinstance(err, Refusal):
+            self._refused(station, asked, err)
+            silent = err.code in DEAD_CODES
+        elif isinstance(err, ProtocolError):
+            station.failures += 1
+            silent = station.failures >= SICK_AFTER
+            if not asked.again and not silent:
+                self._queue.appendleft(replace(asked, again=True))
+        if silent:
+            station.silent(time.monotonic())
+            self._queue = deque(other for other in self._queue if other.address != station.address or other.group)
+
+    def _refused(self, station: Station, asked: Question, err: Refusal) -> None:
+        """Remember a refusal that was heard twice."""
+        if err.code in DEAD_CODES:
+            return
+        if err.code in DAMAGED_CODES and not asked.again:
+            self._queue.appendleft(replace(asked, again=True))
+            return
+        count = station.refusals[asked.command] = station.refusals.get(asked.command, 0) + 1
+        if count >= 2:
+            pause = MEASURING_REFUSED_FOR if asked.command == m.ANALOG else REFUSED_FOR
+            station.refused_until[asked.command] = time.monotonic() + pause
+            if count == 2:
+                log.info("%s: %s is refused (%s)", self._options.name, named(asked), err.detail)
+
+    def _group_failed(self, asked: Question, err: ProtocolError | NoReply) -> None:
+        """Ask the modules one by one; for long where the model does not know the question to all."""
+        group = asked.address >> 4
+        if asked.again or isinstance(err, NoReply):
+            known = any(self._units.places[s.place].age(self._source(asked.command), time.monotonic()) < self._age
+                        for s in self._members(group) if s.place in self._units.places)  # fmt: skip
+            pause = GROUP_SILENT_FOR if isinstance(err, Refusal | NoReply) and not known else 0.0
+            self._group_refused_until[group, asked.command] = time.monotonic() + pause
+            if pause:
+                log.info("%s: group %d does not answer as a whole; asking each module", self._options.name, group)
+            singles = [question(asked.command, station.address) for station in self._members(group)]
+            self._queue.extendleft(reversed(singles))
+        else:
+            self._queue.appendleft(replace(asked, again=True))
+
+    def _members(self, group: int) -> list[Station]:
+        return [s for _, s in sorted(self._stations.items()) if s.address >> 4 == group and s.verified]
+
+    def _source(self, command: int) -> Source:
+        return self._sources[ASKS[command].source]
+
+    # -- answers become readings
+
+    def _tell(self, held: tuple[Question, Answer] | None, *, last: bool = False) -> Iterator[Reading | None]:
+        """Decode an answer and yield what it changed; at the end of the round the stack first of all."""
+        if held is not None:
+            asked, answer = held
+            try:
+                self._take(asked, answer)
+            except ProtocolError as err:
+                self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
+        now = time.monotonic()
+        if last and self._root_news and (reading := self._units.root_reading(now)) is not None:
+            self._root_news = False
+            yield reading
+        measured = held is not None and held[0].command == m.ANALOG
+        if last or measured:
+            news, self._news = self._news, {}
+            for module in news.values():
+                if (reading := module.reading(now)) is not None:
+                    yield reading
+        yield None
+
+    def _take(self, asked: Question, answer: Answer) -> None:
+        """Decode and keep an answer. Raises ProtocolError, of kind "implausible" where its module is in doubt then."""
+        if asked.group:
+            self._take_group(asked, answer)
+            return
+        station, ask = self._stations[asked.address], ASKS[asked.command]
+        station.answered()
+        station.refusals.pop(asked.command, None)
+        every = self._every.get(asked.command, 0.0)
+        values = ask.decode(answer.frame.info, asked.address)
+        station.due[asked.command] = answer.at + every - self._options.interval / 2 if every else 0.0
+        if not station.verified:
+            return  # it fell into doubt while this answer was under way
+        if asked.command == m.SERIAL_NUMBER:
+            self._check_serial(station, values)
+        elif asked.command in OF_THE_MASTER:
+            self._units.take_root(self._source(asked.command), values, answer.at)
+            self._units.learn_root(model=values.get(v.MODEL.key), firmware=values.get(v.SOFTWARE.key))
+            self._root_news = True
+        else:
+            self._keep(station, asked.command, values, answer)
+
+    def _keep(self, station: Station, command: int, values: v.Values, answer: Answer, shape: bytes = b"") -> None:
+        module = self._units.places.get(station.place)
+        if module is None:
+            station.verified = False
+            return
+        fields: tuple[Field, ...] = ()
+        if command == m.ANALOG:
+            values[ADDRESS.key] = station.address
+            info = shape or answer.frame.info[2:]
+            fields = _fields(info[0], info[1 + 2 * info[0]])
+        elif not module.unit.fields:
+            return  # nothing is announced before the module's cells and temperatures are counted
+        try:
+            changed = module.take(self._source(command), values, answer.at, fields)
+        except ProtocolError:
+            station.verified = False
+            raise
+        if command == m.FIRMWARE:
+            module.learn(firmware=values.get("mainline_version"))
+        if changed or command == m.ANALOG:
+            self._news[module.path] = module
+            self._root_news = True
+
+    def _take_group(self, asked: Question, answer: Answer) -> None:
+        """Keep the answer of a whole group, if it holds as many modules as are there."""
+        members = self._members(asked.address >> 4)
+        info = answer.frame.info
+        try:
+            records = m.analog_group(info) if asked.command == m.ANALOG else m.alarm_group(info)
+            if len(records) != len(members) or len(members) != members_meant(asked):
+                raise ProtocolError("format", f"{len(records)} modules in a group of {len(members)}", info)
+        except ProtocolError as err:
+            self._group_failed(replace(asked, again=True), err)
+            raise
+        at = 2
+        for station, values in zip(members, records, strict=True):
+            shape = info[at:]
+            if asked.command == m.ANALOG:
+                at += record_size(shape)
+            if values is None:
+                station.silent(time.monotonic())
+                continue
+            station.answered()
+            station.due[asked.command] = 0.0
+            try:
+                self._keep(station, asked.command, values, answer, shape)
+            except ProtocolError as err:
+                self._context.tally.failed(err.kind, f"{station.place}: {err}")
+
+    def _check_serial(self, station: Station, values: v.Values) -> None:
+        """See that the module at an address is still the one it is taken for."""
+        serial, module = values[v.SERIAL.key], self._units.places.get(station.place)
+        if module is None or self._units.claim(station.place, None if serial is None else str(serial)) is not module:
+            station.verified = False
+
+    # -- after the round, one at a time: who is in doubt, who was silent, who is new
+
+    def _has_more_to_do(self) -> bool:
+        now = time.monotonic()
+        waiting = any(not s.verified and now >= s.retry_at for s in self._stations.values())
+        return waiting or self._scan_wanted or self._stranger(now) is not None
+
+    def _look_after(self) -> Iterator[Reading | None]:
+        if self._in_flight is not None:
+            return
+        now = time.monotonic()
+        doubtful = [s for s in self._stations.values() if not s.verified and now >= s.retry_at]
+        for station in doubtful:
+            if not station.misses:
+                yield from self._find(station)
+        silent = [s for s in doubtful if s.misses and not s.verified]
+        if silent:
+            yield from self._find(min(silent, key=lambda station: station.retry_at))
+        if self._scan_wanted:
+            yield from self._scan()
+        stranger = self._stranger(time.monotonic())
+        if stranger is not None:
+            self._probe_last = stranger
+            yield from self._probe(stranger)
+            self._probe_due = time.monotonic() + max(LEAST_BETWEEN_PROBES, FOUND_WITHIN / len(self._strangers()))
+        if self._news or self._root_news:
+            yield from self._tell(None, last=True)
+
+    def _look_everywhere(self) -> Iterator[Reading | None]:
+        """Ask one more, whoever has waited longest: nobody answered, so the line has time."""
+        silent = [s for s in self._stations.values() if time.monotonic() < s.retry_at]
+        if silent:
+            yield from self._find(min(silent, key=lambda station: station.retry_at))
+        elif not self._stations:
+            self._scan_wanted = True
+            yield from self._scan()
+        if self._news or self._root_news:
+            yield from self._tell(None, last=True)
+
+    def _strangers(self) -> list[int]:
+        """Return the addresses where nobody is known, none where the configuration names the modules."""
+        if self._options.modules != "auto":
+            return []
+        groups, numbers = sorted(set(self._options.groups)), range(FIRST, LAST + 1)
+        every = (16 * group + number for group in groups for number in numbers)
+        return [address for address in every if address not in self._stations]
+
+    def _stranger(self, now: float) -> int | None:
+        """Return the next address to look for an added module at, None while that is not due."""
+        if now < self._probe_due or not self._stations:
+            return None
+        strangers = self._strangers()
+        return next((a for a in strangers if a > self._probe_last), strangers[0]) if strangers else None
+
+    def _scan(self) -> Steps:
+        """Look at each group from its master on, until two in a row are silent."""
+        self._scan_wanted = False
+        if self._options.modules != "auto":
+            return
+        strangers = self._strangers()
+        for group in sorted(set(self._options.groups)):
+            silent = 0
+            for address in range(16 * group + FIRST, 16 * group + LAST + 1):
+                if address in strangers:
+                    alive = yield from self._probe(address)
+                    silent = 0 if alive else silent + 1
+                if silent == GIVE_UP_SCAN:
+                    break
+        self._probe_due = time.monotonic() + LEAST_BETWEEN_PROBES
+
+    def _probe(self, address: int) -> Steps:
+        """Ask an address where nobody is known; return whether somebody answers."""
+        version = m.request(m.VERSION_OF_PROTOCOL, address)
+        answer = yield from self._ask(Question(address, m.VERSION_OF_PROTOCOL, version, SMALLEST, stranger=True))
+        alive = isinstance(answer, Answer) or (isinstance(answer, Refusal) and answer.code not in DEAD_CODES)
+        if not alive:
+            return False
+        self._note_version(answer)
+        station = self._stations[address] = Station(address)
+        yield from self._find(station)
+        if not station.verified and str(address) not in self._units.places:
+            del self._stations[address]
+        return True
+
+    def _note_version(self, answer: Any) -> None:
+        if isinstance(answer, Answer):
+            told: v.Values = {PROTOCOL_VERSION.key: m.protocol_version(answer.frame.version)}
+            self._units.take_root(self._sources[VERSION_ASKED], told, answer.at)
+
+    def _find(self, station: Station) -> Steps:
+        """Learn who is at an address, and what it measures."""
+        yield from self._identify(station)
+        if station.verified:
+            station.due.clear()
+            answer = yield from self._ask(question(m.ANALOG, station.address))
+            if isinstance(answer, Answer):
+                yield from self._tell((question(m.ANALOG, station.address), answer))
+            else:
+                self._draw_consequences(question(m.ANALOG, station.address, again=True), answer)
+
+    def _identify(self, station: Station) -> Steps:
+        """Read the serial number until it can be believed; an address where none is told is known by its address."""
+        asked = question(m.SERIAL_NUMBER, station.address)
+        nameless = 0
+        for _ in range(4):
+            mute = time.monotonic() < station.refused_until.get(m.SERIAL_NUMBER, 0.0)
+            answer = yield from (self._greet(station) if mute else self._ask(asked))
+            serial = None
+            if isinstance(answer, NoReply) or (isinstance(answer, Refusal) and answer.code in DEAD_CODES):
+                station.silent(time.monotonic())
+                return
+            if isinstance(answer, Answer) and not mute:
+                try:
+                    told = m.serial_number(answer.frame.info, station.address)[v.SERIAL.key]
+                except ProtocolError as err:
+                    self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
+                    continue
+                serial = None if told is None else str(told)
+            elif isinstance(answer, Refusal):
+                self._refused(station, replace(asked, again=True), answer)
+            elif not mute:
+                continue
+            nameless += serial is None
+            if self._believe(station, serial):
+                return
+        station.failures += 1
+        station.silent(time.monotonic())
+
+    def _greet(self, station: Station) -> Steps:
+        """Ask a module without a serial number for a sign of life."""
+        request = m.request(m.VERSION_OF_PROTOCOL, station.address)
+        answer = yield from self._ask(Question(station.address, m.VERSION_OF_PROTOCOL, request, SMALLEST))
+        return answer
+
+    def _believe(self, station: Station, serial: str | None) -> bool:
+        """Take note of a serial number; return whether it is settled who is there."""
+        module = self._units.claim(station.place, serial)
+        if module is None:
+            return False
+        station.answered()
+        station.verified = True
+        station.due[m.SERIAL_NUMBER] = time.monotonic() + self._options.identity_interval
+        for other in self._stations.values():
+            # somebody who was believed to be there has turned up here
+            other.verified &= other.place in self._units.places
+        return True
+
+    def _ask(self, asked: Question) -> Steps:
+        """Ask and return the Answer, or the error that says why there is none."""
+        self._send(asked)
+        self._in_flight = None
+        heard = self._listen(asked)
+        yield None
+        return heard
+
+    def _note_duration(self, seconds: float) -> None:
+        """Let readings stay true for some rounds at least, where a round takes long."""
+        if self._options.max_age is None and 4 * seconds > self._age:
+            self._age = AGE_STEP * (4 * seconds // AGE_STEP + 1)
+            self._units.set_max_age(self._age)
+            self._set_sources()

@@ -1,0 +1,116 @@
+"""What is asked over RS485, one row a command, and what is known of each address on the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from bridge.pylontech import messages as m
+from bridge.pylontech import values as v
+from bridge.pylontech.bus import SIZES, Question
+from bridge.pylontech.frame import SMALLEST
+
+FIRST, LAST = 2, 13
+"""Numbers of a group's master and of its last module. unconfirmed: how a 13th to 16th would be addressed."""
+LONGEST_PAUSE = 8.0
+"""Seconds between two questions to a module that stays silent; before that 1, 2 and 4."""
+DEAD_CODES = (0x90, 0x91)
+"""Return codes by which a master says that a module is not there, or not to be reached."""
+DAMAGED_CODES = (0x01, 0x02, 0x03)
+"""Return codes that say the question arrived damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One command in the round: how its reply is read, and which answers (with the state's own names) it holds."""
+
+    command: int
+    source: str
+    decode: Callable[[bytes, int], v.Values]
+    size: int
+
+
+def _size(info: int) -> int:
+    return SMALLEST + 2 * info
+
+
+# fmt: off
+ASKS = {ask.command: ask for ask in (
+    Ask(m.ALARM,         "alarms",     m.alarm,                              _size(33)),
+    Ask(m.MANAGEMENT,    "limits",     m.management,                         _size(SIZES[m.MANAGEMENT])),
+    Ask(m.ANALOG,        "measured",   m.analog,                             _size(63)),
+    Ask(m.SERIAL_NUMBER, "serial",     m.serial_number,                      _size(SIZES[m.SERIAL_NUMBER])),
+    Ask(m.FIRMWARE,      "firmware",   m.firmware,                           _size(SIZES[m.FIRMWARE])),
+    Ask(m.IDENTITY,      "identity",   lambda info, _: m.identity(info),     _size(SIZES[m.IDENTITY])),
+    Ask(m.PARAMETERS,    "parameters", lambda info, _: m.parameters(info),   _size(SIZES[m.PARAMETERS])),
+)}
+# fmt: on
+ROUTINE = (m.ALARM, m.MANAGEMENT, m.ANALOG)
+"""What every module is asked, in this order: what it measures last, so that its state is published whole."""
+OF_THE_MASTER = (m.IDENTITY, m.PARAMETERS)
+
+
+@dataclass(slots=True)
+class Station:
+    """One address where a module is, was, or should be by the configuration."""
+
+    address: int
+    verified: bool = False
+    """Whether the identity of who answers there is known at this moment."""
+    misses: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    due: dict[int, float] = field(default_factory=dict)
+    refusals: dict[int, int] = field(default_factory=dict)
+    refused_until: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return str(self.address)
+
+    def answered(self) -> None:
+        self.misses = self.failures = 0
+
+    def silent(self, now: float) -> None:
+        """Note that it did not answer: ask again at once, then after 1, 2, 4 and 8 s."""
+        self.verified = False
+        self.misses += 1
+        self.retry_at = now + (0.0 if self.misses == 1 else min(LONGEST_PAUSE, 2.0 ** (self.misses - 2)))
+
+    def asks(self, command: int, now: float) -> bool:
+        return now >= self.due.get(command, 0.0) and now >= self.refused_until.get(command, 0.0)
+
+
+def question(command: int, address: int, *, again: bool = False) -> Question:
+    """Return what asks one module; `again` marks the second try."""
+    return replace(_plain(command, address), again=True) if again else _plain(command, address)
+
+
+@cache
+def _plain(command: int, address: int) -> Question:
+    return Question(address, command, m.request(command, address), ASKS[command].size)
+
+
+@cache
+def group_question(command: int, group: int, members: int) -> Question:
+    """Return what asks a group of so many modules at once."""
+    size = SMALLEST + members * (ASKS[command].size - SMALLEST)
+    return Question(16 * group + FIRST, command, m.group_request(command, group), size, group=True)
+
+
+def members_meant(asked: Question) -> int:
+    """Return how many modules a group's question was meant for."""
+    return (asked.size - SMALLEST) // (ASKS[asked.command].size - SMALLEST)
+
+
+def record_size(record: bytes) -> int:
+    """Return how long a module's part of a group's 42h answer is."""
+    items_at = 2 + 2 * record[0] + 2 * record[1 + 2 * record[0]] + 6
+    return items_at + (11 if record[items_at] >= 4 else 5)
+
+
+def named(asked: Question) -> str:
+    """Return a question's words for the log."""
+    whole = " of the group" if asked.group else ""
+    return f"address {asked.address}{whole}, {asked.command:02X}h"
