@@ -238,7 +238,8 @@ class _ConfigReader(Reader):
         if declared is not DeviceOptions:
             return declared
         self._claim("name", entries, place)
-        self._claim("port", entries, place)
+        for key in ("host" if "host" in entries else "port", "listen", "udp"):
+            self._claim(key, entries, place)
         known = ", ".join(SLICES)
         if "type" not in entries:
             raise self.report(node, f"{place}.type", f"missing; expected one of {known}")
@@ -258,6 +259,9 @@ class _ConfigReader(Reader):
         if not isinstance(node, yaml.ScalarNode) or not node.value:
             return
         value = _real_path(node.value) if node.value.startswith("/") else node.value
+        if key == "host":
+            port = entries.get("port")
+            value += f":{port.value}" if isinstance(port, yaml.ScalarNode) else ""
         owner = self._taken.setdefault((key, value), place)
         if owner != place:
             text = "the same name" if key == "name" else "the same port (one bus is one device)"
