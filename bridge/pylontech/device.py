@@ -59,13 +59,13 @@ def build(options: Options, context: Context) -> Device:
 
         console: Device = ConsoleDevice(options, context)
         return console
-    from bridge.pylontech.rs485 import StackDevice
+    from bridge.pylontech.rs485_device import StackDevice
 
     return StackDevice(options, context)
 
 
 def published_fields() -> dict[str, tuple[Field, ...]]:
     """Return what each kind of unit publishes over RS485, for the list of values."""
-    from bridge.pylontech.rs485 import published_fields as over_rs485
+    from bridge.pylontech.rs485_device import published_fields as over_rs485
 
     return over_rs485()

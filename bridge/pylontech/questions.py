@@ -8,7 +8,6 @@ from functools import cache
 
 from bridge.pylontech import messages as m
 from bridge.pylontech import values as v
-from bridge.pylontech.bus import SIZES, Question
 from bridge.pylontech.frame import SMALLEST
 
 FIRST, LAST = 2, 13
@@ -19,6 +18,44 @@ DEAD_CODES = (0x90, 0x91)
 """Return codes by which a master says that a module is not there, or not to be reached."""
 DAMAGED_CODES = (0x01, 0x02, 0x03)
 """Return codes that say the question arrived damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an address. `size` is the likely length of the whole reply in characters."""
+
+    address: int
+    command: int
+    request: bytes
+    size: int
+    group: bool = False
+    stranger: bool = False
+    again: bool = False
+
+
+SIZES = {
+    m.PARAMETERS: 1 + m.PARAMETER_ROWS.size,
+    m.VERSION_OF_PROTOCOL: 0,
+    m.IDENTITY: m.IDENTITY_ROWS.size,
+    m.MANAGEMENT: 2 + m.MANAGEMENT_ROWS.size,
+    m.SERIAL_NUMBER: 1 + m.SERIAL_ROWS.size,
+    m.FIRMWARE: 1 + m.FIRMWARE_ROWS.size,
+}
+"""Bytes of INFO in a reply."""
+
+
+def fits(command: int, info: bytes) -> bool:
+    """Whether the INFO of a reply has the size of an answer of one module to `command`.
+
+    The sizes of 42h and 44h follow from the counts in them and never meet, whatever the module.
+    """
+    if command in (m.ANALOG, m.ALARM):
+        width = 2 if command == m.ANALOG else 1
+        if len(info) < 4 or len(info) < 4 + width * info[2]:
+            return False
+        rest = len(info) - (4 + width * (info[2] + info[3 + width * info[2]]))
+        return 11 <= rest <= 33 if command == m.ANALOG else 8 <= rest <= 8 + m.EXTRA
+    return len(info) == SIZES[command]
 
 
 @dataclass(frozen=True, slots=True)

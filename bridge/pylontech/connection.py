@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
-from bridge.pylontech import messages as m
 from bridge.pylontech.frame import Decoder, Frame, reply_info
+from bridge.pylontech.questions import Question, fits
 from bridge.transports.base import Link
 
 log = logging.getLogger(__name__)
@@ -37,19 +37,6 @@ SLACK, STRANGERS = 1.5, 3.0
 LEAST_PATIENCE = 0.05
 FADING = 0.99
 """By how much the slowest answer is forgotten with each new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of an address. `size` is the likely length of the whole reply in characters."""
-
-    address: int
-    command: int
-    request: bytes
-    size: int
-    group: bool = False
-    stranger: bool = False
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,28 +161,3 @@ class Line:
             unasked = self._link.read(time.monotonic() + QUIET)
             if not unasked:
                 return
-
-
-def fits(command: int, info: bytes) -> bool:
-    """Whether the INFO of a reply has the size of an answer of one module to `command`.
-
-    The sizes of 42h and 44h follow from the counts in them and never meet, whatever the module.
-    """
-    if command in (m.ANALOG, m.ALARM):
-        width = 2 if command == m.ANALOG else 1
-        if len(info) < 4 or len(info) < 4 + width * info[2]:
-            return False
-        rest = len(info) - (4 + width * (info[2] + info[3 + width * info[2]]))
-        return 11 <= rest <= 33 if command == m.ANALOG else 8 <= rest <= 8 + m.EXTRA
-    return len(info) == SIZES[command]
-
-
-SIZES = {
-    m.PARAMETERS: 1 + m.PARAMETER_ROWS.size,
-    m.VERSION_OF_PROTOCOL: 0,
-    m.IDENTITY: m.IDENTITY_ROWS.size,
-    m.MANAGEMENT: 2 + m.MANAGEMENT_ROWS.size,
-    m.SERIAL_NUMBER: 1 + m.SERIAL_ROWS.size,
-    m.FIRMWARE: 1 + m.FIRMWARE_ROWS.size,
-}
-"""Bytes of INFO in a reply."""

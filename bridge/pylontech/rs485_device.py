@@ -25,9 +25,9 @@ from bridge.fields import PLAIN, TEXT, Field, Level, Reading
 from bridge.pylontech import messages as m
 from bridge.pylontech import stack
 from bridge.pylontech import values as v
-from bridge.pylontech.bus import Answer, Line, Question
+from bridge.pylontech.connection import Answer, Line
 from bridge.pylontech.frame import SMALLEST, Refusal
-from bridge.pylontech.stations import (
+from bridge.pylontech.questions import (
     ASKS,
     DAMAGED_CODES,
     DEAD_CODES,
@@ -35,6 +35,7 @@ from bridge.pylontech.stations import (
     LAST,
     OF_THE_MASTER,
     ROUTINE,
+    Question,
     Station,
     group_question,
     members_meant,
