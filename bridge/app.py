@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 import signal
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from bridge.sinks.mqtt import MqttSink
 
 log = logging.getLogger(__name__)
+
+HEAD_START = 0.02
+"""Seconds in which the devices' threads open their ports and put their first question, undisturbed by imports."""
 
 HEALTH_EVERY = 30.0
 """Seconds between two messages on {base}/health."""
@@ -63,7 +67,9 @@ class App:
         # the devices first: what else has to be loaded is loaded while their first bytes are on the wire
         for publisher in self.publishers:
             self.supervisor.start(publisher)
+        self._stop.wait(HEAD_START)
         self.mqtt = self._make_sinks()
+        gc.enable()
         self.mqtt.publish_info(self._info())
         self.supervisor.start(self.mqtt.broker)
         for keeper in self.keepers:

@@ -10,6 +10,8 @@ import sys
 import time
 
 BEGIN = time.perf_counter()
+if sys.argv[1] == "import":
+    import hid  # noqa: F401 - required too, but loaded by the bridge only for a port that needs it
 import paho.mqtt.client as paho  # noqa: E402
 import serial  # noqa: E402, F401
 import yaml  # noqa: E402, F401

@@ -26,7 +26,7 @@ from bridge.fields import Field, Reading, Unit, Value
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
 from bridge.voltronic.inquiries import PI30, lone_unit, unit_of_set, whole_set
 from bridge.voltronic.inquiry import Decoded, Inquiry
-from bridge.voltronic.plan import ALSO, PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Ask, Pace, Plan
+from bridge.voltronic.plan import ALSO, PI30_PLAN, PI41_PLAN, PROTOCOLS, Ask, Pace, Plan, plan_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def build(options: Options, context: Context) -> AxpertDevice:
 def documented_fields() -> dict[str, tuple[Field, ...]]:
     """Return every field a device of this type can announce, by kind of unit."""
     root: list[Field] = []
-    for plan in PLANS.values():
+    for plan in map(plan_of, PROTOCOLS):
         names = [*(ask.name for ask in plan.asks), *ALSO]
         root += [item for name in names if name in plan.table for item in plan.table[name].every_field()]
     qpgs = PI30["QPGS"]
@@ -191,10 +191,10 @@ class AxpertDevice:
         self._good = self._failed = self._silent = 0
         self._newest = 0.0
         self._published: Mapping[str, Value] = {}
-        self._nothing = {}
+        self._nothing: dict[str, Value] = {}
         self._root = Unit("", self._options.name, (), self._age)
         if self._options.protocol != "auto":
-            self._speak(PLANS[self._options.protocol])
+            self._speak(plan_of(self._options.protocol))
 
     def _speak(self, plan: Plan) -> None:
         """Take up a protocol: its tables and its questions."""
@@ -226,7 +226,7 @@ class AxpertDevice:
     def _renew_root(self) -> None:
         """Make the root unit anew: it learned a key, or who it is."""
         fields = {key: item for task in self._tasks.values() for key, item in task.fields.items()}
-        self._nothing: dict[str, Value] = dict.fromkeys(fields)
+        self._nothing = dict.fromkeys(fields)
         firmware = self._told("QVFW", "raw") or self._told("VFW", "main")
         self._root = Unit(
             "",
@@ -336,7 +336,7 @@ class AxpertDevice:
         return answer
 
     def _speech(self) -> Speech:
-        return PI18_SPEECH if self._plan is PI18_PLAN else PI30_SPEECH
+        return PI18_SPEECH if self._plan is not None and self._plan.protocol == "PI18" else PI30_SPEECH
 
     def _is_refused(self, name: str) -> bool:
         since = self._refused.get(name)
@@ -353,11 +353,11 @@ class AxpertDevice:
 
         The status is asked before the protocol's name, so that it is published after the very first answer.
         """
-        plans = [PI18_PLAN, PI30_PLAN] if self._pi18_first else [PI30_PLAN, PI18_PLAN]
+        protocols = ("PI18", "PI30") if self._pi18_first else ("PI30", "PI18")
         self._pi18_first = not self._pi18_first  # a unit may be dumb to what it does not know: begin with the other
         found = False
         try:
-            for plan in plans:
+            for plan in map(plan_of, protocols):
                 self._speak(plan)
                 yield from self._try_protocol(plan)
                 found = self._status_task().decoded is not None or (self._sure and plan is PI30_PLAN)
@@ -370,8 +370,8 @@ class AxpertDevice:
 
     def _try_protocol(self, plan: Plan) -> Iterator[Reading | None]:
         """Ask for the status in one protocol; where that says nothing, for the protocol's name."""
-        self._sure = plan is PI18_PLAN
-        if plan is PI18_PLAN:
+        self._sure = plan.protocol == "PI18"
+        if self._sure:
             answer = self._question("PI", plan.table["PI"])
             if answer is None or answer.decoded["protocol_id"] != "18":
                 yield None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from bridge.voltronic.inquiries import PI30, PI41
 from bridge.voltronic.inquiry import Inquiry
-from bridge.voltronic.pi18_inquiries import PI18
 
 
 class Pace(Enum):
@@ -112,8 +112,17 @@ _PI18_ASKS = (
 
 PI30_PLAN = Plan("PI30", PI30, _PI30_ASKS, "QPIGS", "QID", "QT", "QPGS")
 PI41_PLAN = Plan("PI41", PI41, _PI30_ASKS, "QPIGS", "QID", "QT", "QPGS")
-PI18_PLAN = Plan("PI18", PI18, _PI18_ASKS, "GS", "ID", "T")
-PLANS = {plan.protocol: plan for plan in (PI30_PLAN, PI41_PLAN, PI18_PLAN)}
+PROTOCOLS = ("PI30", "PI41", "PI18")
+
+
+@cache
+def plan_of(protocol: str) -> Plan:
+    """Return the plan of one of PROTOCOLS. PI18's tables are loaded only when they are wanted: few units need them."""
+    if protocol != "PI18":
+        return {"PI30": PI30_PLAN, "PI41": PI41_PLAN}[protocol]
+    from bridge.voltronic.pi18_inquiries import PI18
+
+    return Plan("PI18", PI18, _PI18_ASKS, "GS", "ID", "T")
 
 ALSO = ("Q1", "QBOOT", "QLED")
 """Questions that are asked only where the configuration names them: undocumented, or of no daily use."""

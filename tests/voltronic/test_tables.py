@@ -10,11 +10,11 @@ from bridge.fields import Field
 from bridge.voltronic.inquiries import ALARMS, FLAGS, PI30, PI41, QPGS, lone_unit, unit_of_set, whole_set
 from bridge.voltronic.inquiry import Inquiry, Token
 from bridge.voltronic.pi18_inquiries import PI18
-from bridge.voltronic.plan import ALSO, PI18_PLAN, PI30_PLAN, PI41_PLAN, Plan
+from bridge.voltronic.plan import ALSO, PROTOCOLS, Plan, plan_of
 
 TABLES = {"PI30": PI30, "PI41": PI41, "PI18": PI18}
 INQUIRIES = [(protocol, inquiry) for protocol, table in TABLES.items() for inquiry in table.values()]
-PLANS = [PI30_PLAN, PI41_PLAN, PI18_PLAN]
+PLANS = [plan_of(protocol) for protocol in PROTOCOLS]
 
 
 def forms(inquiry: Inquiry) -> list[tuple[Token, ...]]:
