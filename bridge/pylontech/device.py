@@ -31,10 +31,12 @@ class Options(DeviceOptions):
     interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")
     alarms_interval: float = option(0.0, minimum=0, maximum=3600, doc="s between readings of alarms; 0 in every round")
     limits_interval: float = option(2.0, minimum=0, maximum=3600, doc="s between readings of what a module allows")
+    cells_interval: float = option(10.0, minimum=0, maximum=3600, doc="console: s between readings of a module's cells")
     identity_interval: float = option(60.0, minimum=5, maximum=86400, doc="s after which a serial number is read again")
     settings_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of versions")
     request: Literal["single", "group"] = option("single", doc="RS485: ask each module, or a whole group")
     turnaround: float = option(0.15, minimum=0.02, maximum=1, doc="s a module may think; longer is learned")
+    login: bool = option(False, doc="console: whether to log in to its debug mode, which alone tells the limits")
     max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
 
     @staticmethod

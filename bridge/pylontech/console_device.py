@@ -1,0 +1,482 @@
+"""A stack read over its master's console: `pwr` in every round, all else in what time is left before the next.
+
+`pwr` tells what every module measures in one answer; `bat N` is most of what a stack can say and is asked in turn,
+module after module; who a module is, its counters and the stack's clock are asked rarely. A round asks one of
+these at least, so that none is put off for ever. What a console refuses for good is asked again after an hour,
+what it does not answer after growing pauses.
+
+Identity comes before names: nothing is filed under a module before the console named its serial number twice, once
+where that is known already: after opening, waking, absence, and when a reading does not follow from the one before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from bridge.devices import Context
+from bridge.errors import LinkError, NoReply, ProtocolError
+from bridge.fields import TEXT, Field, Level, Reading
+from bridge.pylontech import console, stack
+from bridge.pylontech import values as v
+from bridge.pylontech.console_connection import Console, Reply
+from bridge.pylontech.console_frame import Refusal
+from bridge.pylontech.plausible import Watch, check_cells
+from bridge.pylontech.units import Module, Source, Units
+from bridge.pylontech.values import Values, number
+
+if TYPE_CHECKING:
+    from bridge.pylontech.device import Options
+
+log = logging.getLogger(__name__)
+
+SILENT_FOR, REFUSED_FOR = 10.0, 3600.0
+"""Seconds before a question is asked again that was not answered (doubled each time), or is not known there."""
+EVENTS_INTERVAL, LIMITS_INTERVAL = 10.0, 5.0
+"""Seconds at least between readings of events and of limits: on a console these share the line with `pwr`."""
+FOREVER = float("inf")
+TOGETHER = 5.0
+"""Seconds within which cells and the module's voltage belong together."""
+
+CLOCK = Field("clock", TEXT, "Battery's clock", level=Level.DIAGNOSTIC)
+
+T = TypeVar("T")
+Read: TypeAlias = Callable[[Sequence[str], int], Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a console is read. Times in seconds; `modules` None: those that are there."""
+
+    name: str
+    port: str
+    baud: int
+    login: bool
+    modules: tuple[int, ...] | None
+    interval: float
+    cells: float
+    events: float
+    limits: float
+    counters: float
+    identity: float
+    max_age: float
+
+
+def settings_of(options: Options) -> Settings:
+    """Return the settings of a `link: console`."""
+    return Settings(
+        name=options.name,
+        port=options.port,
+        baud=options.baud,
+        login=options.login,
+        modules=None if options.modules == "auto" else tuple(sorted(set(options.modules))),
+        interval=options.interval,
+        cells=options.cells_interval,
+        events=max(EVENTS_INTERVAL, options.alarms_interval),
+        limits=max(LIMITS_INTERVAL, options.limits_interval),
+        counters=options.settings_interval,
+        identity=options.identity_interval,
+        max_age=options.max_age or max(15.0, 3 * options.interval),
+    )
+
+
+def documented_fields() -> dict[str, tuple[Field, ...]]:
+    """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells."""
+    module = {item.key: item for item in (*console.module_fields(16), *console.health_fields(16))}
+    root = {item.key: item for item in (*stack.FIELDS, *console.PWRSYS_FIELDS, CLOCK)}
+    return {"stack on the console": tuple(root.values()), "module on the console": tuple(module.values())}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One command beside the round's own: how its lines are read, what they announce, how often it is asked.
+
+    Its answer is true for `max_age` seconds.
+    """
+
+    name: str
+    read: Read
+    fields: Callable[[Values], Sequence[Field]]
+    interval: float
+    max_age: float
+    of_module: bool = True
+
+    @property
+    def source(self) -> Source:
+        return Source(f"{self.name} N", self.max_age, lasting=self.name == "info", watched=self.name == "pwr")
+
+
+def _questions(settings: Settings) -> tuple[Question, ...]:
+    """Return the questions that are asked now and then, the most urgent first."""
+    slow = {
+        interval: max(60.0, 3 * settings.max_age, 4 * interval)
+        for interval in (settings.cells, settings.events, settings.counters)
+    }
+    cells, events, counters = settings.cells, settings.events, settings.counters
+    limits = max(settings.max_age, 3 * settings.limits)
+    # fmt: off
+    return (
+        Question("info", console.identity, lambda _: console.INFO_FIELDS, settings.identity, FOREVER),
+        Question("pwrsys", _system, lambda _: console.PWRSYS_FIELDS, settings.limits, limits, False),
+        Question("pwr", console.module, lambda _: console.PWR_N_FIELDS, events, slow[events]),
+        Question("bat", _cells, _cell_fields, cells, slow[cells]),
+        Question("stat", console.statistics, lambda _: console.STAT_FIELDS, counters, slow[counters]),
+        Question("soh", console.health, _health_fields, counters, slow[counters]),
+        Question("time", _clock, lambda _: (CLOCK,), counters, slow[counters], False),
+    )
+    # fmt: on
+
+
+def _system(lines: Sequence[str], _position: int) -> Values:
+    return console.system(lines)
+
+
+def _cells(lines: Sequence[str], _position: int) -> Values:
+    return console.cells(lines)
+
+
+def _clock(lines: Sequence[str], _position: int) -> Values:
+    return {CLOCK.key: console.clock(lines)}
+
+
+def _cell_fields(values: Values) -> Sequence[Field]:
+    return console.cell_fields(sum(key.endswith(f"_{console.CELL_SOC.key}") for key in values))
+
+
+def _health_fields(values: Values) -> Sequence[Field]:
+    return console.health_fields(sum(key.endswith(f"_{console.SOH_COUNT.key}") for key in values))
+
+
+@dataclass(slots=True)
+class Task:
+    """A question about one position (None: the stack): when it is due, and how long its answer took last time."""
+
+    question: Question
+    position: int | None
+    due: float = 0.0
+    pause: float = SILENT_FOR
+    took: float = 0.2
+    bare: bool = False
+    """Whether the console knows the command only without a number, as a US3000D does for its master."""
+
+    @property
+    def failed(self) -> bool:
+        return self.pause > SILENT_FOR
+
+    def answered(self, began: float) -> None:
+        now = time.monotonic()
+        self.took, self.pause, self.due = now - began, SILENT_FOR, now + self.question.interval
+
+    def put_off(self, most: float = REFUSED_FOR) -> None:
+        self.due, self.pause = time.monotonic() + min(self.pause, most), min(2 * self.pause, REFUSED_FOR)
+
+
+class ConsoleReader:
+    """What every console has: modules at positions, and questions that are asked in turn. Owned by one thread."""
+
+    ROUND_FIELDS: Sequence[Field] = ()
+    """What the questions of every round tell of a module."""
+
+    def __init__(self, settings: Settings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._round = Source("pwr", settings.max_age, watched=True)
+        self._questions = _questions(settings)
+        root = (*console.PWRSYS_FIELDS, CLOCK) if settings.login else (CLOCK,)
+        self._units = Units(settings.name, settings.max_age, root)
+        self._units.expect(str(position) for position in settings.modules or ())
+        self._console: Console | None = None
+        self._learn_anew()
+
+    @property
+    def interval(self) -> float:
+        return self._settings.interval
+
+    def open(self) -> None:
+        from bridge.transports.serial_port import open_serial
+
+        self.close()
+        link = open_serial(self._settings.port, self._settings.baud, self._context.stop)
+        settings = self._settings
+        self._console = Console(link, self._context, settings.baud, login=settings.login)
+        self._learn_anew()
+
+    def close(self) -> None:
+        if self._console is not None:
+            self._console.close()
+            self._console = None
+
+    def fileno(self) -> int | None:
+        return None  # nothing comes unasked
+
+    def receive(self) -> Iterator[Reading | None]:
+        return iter(())
+
+    def refresh(self) -> None:
+        self._everything = True
+        for task in self._tasks.values():
+            task.due, task.pause = min(task.due, time.monotonic()), SILENT_FOR
+
+    def poll(self) -> Iterator[Reading | None]:
+        started = time.monotonic()
+        self._good = False
+        yield from self._ask_round()
+        yield from self._ask_slow(started)
+        if not self._good:
+            raise NoReply("no answer but refusals and damaged ones")
+
+    def _ask_round(self) -> Iterator[Reading | None]:
+        """Ask what is asked in every round. Raises NoReply when nobody is there."""
+        raise NotImplementedError
+
+    # -- what is known
+
+    def _learn_anew(self) -> None:
+        """Forget who is where: another stack may be on the cable."""
+        self._sure: set[int] = set()
+        self._rows: dict[int, Reply[Values]] = {}
+        self._tasks: dict[tuple[str, int | None], Task] = {}
+        self._watches: dict[int, Watch] = {}
+        self._everything = False
+        self._good = False
+        self._woken = 0
+        for question in self._questions:
+            if not question.of_module and (question.name != "pwrsys" or self._settings.login):
+                self._tasks[question.name, None] = Task(question, None)
+
+    def _line(self) -> Console:
+        if self._console is None:
+            raise LinkError(f"{self._settings.port}: not open")
+        return self._console
+
+    def _ask(self, name: str, module: int | None, read: Callable[[Sequence[str]], T], tries: int = 2) -> Reply[T]:
+        """Return the answer to one command. Raises ProtocolError, NoReply."""
+        line = self._line()
+        reply = line.ask(name, module, read, tries=tries)
+        self._good = True
+        if line.woken != self._woken:
+            # it was switched off and on: the modules may have changed places
+            self._woken = line.woken
+            self._sure.clear()
+        return reply
+
+    def _present(self, position: int) -> None:
+        """Note that a module is at a position: from now on it is asked everything."""
+        if ("info", position) not in self._tasks:
+            for rank, question in enumerate(self._questions):
+                if question.of_module:
+                    self._tasks[question.name, position] = Task(question, position, due=float(rank))
+
+    def _absent(self, position: int) -> None:
+        """Note that nobody is at a position; whoever comes has to say who it is."""
+        self._doubt(position)
+        self._watches.pop(position, None)
+        for question in self._questions:
+            self._tasks.pop((question.name, position), None)
+
+    def _doubt(self, position: int) -> None:
+        """Believe nothing from a position until its serial number was read again, at once."""
+        self._sure.discard(position)
+        self._rows.pop(position, None)
+        if task := self._tasks.get(("info", position)):
+            task.due = 0.0
+
+    def _module(self, position: int) -> Module | None:
+        """Return the module that is at a position for sure."""
+        return self._units.places.get(str(position)) if position in self._sure else None
+
+    def _file(self, position: int, source: Source, reply: Reply[Values], fields: Sequence[Field]) -> Reading | None:
+        """Take an answer for the module at a position; return its state, None when nobody is known there yet.
+
+        An answer that cannot be true is counted and puts the module's identity in doubt.
+        """
+        module = self._module(position)
+        if module is None:
+            return None
+        try:
+            module.take(source, reply.values, reply.at, [item for item in fields if item.key in reply.values])
+        except ProtocolError as err:
+            self._context.tally.failed(err.kind, f"{source.name}, module {position}: {err}")
+            self._doubt(position)
+            return None
+        return module.reading(time.monotonic())
+
+    def _stack_reading(self) -> Reading | None:
+        """Return the stack's state, None as long as it would lack a module whose name is just being asked."""
+        for position in self._positions():
+            if str(position) not in self._units.places:
+                if not self._tasks["info", position].failed:
+                    return None
+                self._units.expect([str(position)])
+        return self._units.root_reading(time.monotonic())
+
+    def _positions(self) -> list[int]:
+        """Return where modules are known to be."""
+        return sorted(position for name, position in self._tasks if name == "info" and position is not None)
+
+    # -- the questions in between
+
+    def _ask_slow(self, started: float) -> Iterator[Reading | None]:
+        """Ask the questions that are due, the longest overdue first: what fits before the next round, one at least."""
+        everything, self._everything = self._everything, False
+        asked, now = 0, time.monotonic()
+        for task in sorted((task for task in self._tasks.values() if task.due <= now), key=lambda task: task.due):
+            if not self._may_ask(task):
+                continue
+            late = time.monotonic() + task.took > started + self._settings.interval
+            if asked and late and not everything and not self._is_stranger(task):
+                return
+            asked += 1
+            try:
+                yield self._identify(task) if task.question.name == "info" else self._ask_task(task)
+            except Refusal as err:
+                yield self._refused(task, err)
+            except ProtocolError:
+                task.put_off()
+                yield None
+            except NoReply as err:
+                log.debug("%s: %s", self._settings.name, err)
+                task.put_off()
+                return  # there may be nobody to talk to: the next round sees
+
+    def _may_ask(self, task: Task) -> bool:
+        """Whether the task is still there, and its module is known: who it is comes first."""
+        if self._tasks.get((task.question.name, task.position)) is not task:
+            return False
+        return task.position is None or task.question.name == "info" or task.position in self._sure
+
+    def _is_stranger(self, task: Task) -> bool:
+        """Whether it is asked who a module is that nobody knows yet: until then all that is read of it is lost."""
+        return task.question.name == "info" and not task.failed and str(task.position) not in self._units.places
+
+    def _put(self, task: Task) -> Reply[Values]:
+        """Ask a task's question. Raises ProtocolError, NoReply."""
+        question, position = task.question, task.position
+        began = time.monotonic()
+        read: Callable[[Sequence[str]], Values] = lambda lines: question.read(lines, position or 0)  # noqa: E731
+        reply = self._ask(question.name, None if task.bare else position, read, tries=1 if task.failed else 2)
+        task.answered(began)
+        return reply
+
+    def _ask_task(self, task: Task) -> Reading | None:
+        reply, question = self._put(task), task.question
+        if task.position is None:
+            self._units.take_root(question.source, reply.values, reply.at)
+            return None
+        if question.name == "bat" and not self._believe_cells(task.position, reply):
+            return None
+        return self._file(task.position, question.source, reply, question.fields(reply.values))
+
+    def _believe_cells(self, position: int, reply: Reply[Values]) -> bool:
+        """Hold the cells against the module's voltage and against the cells before; count them if they cannot be."""
+        row = self._rows.get(position)
+        current: Values = {}
+        try:
+            if row is not None and reply.at - row.at <= TOGETHER:
+                voltage = number(row.values, v.VOLTAGE)
+                cells = [number(reply.values, field) for field in v.cell_voltages(stack.cell_count(reply.values) or 0)]
+                if voltage is not None:
+                    check_cells([round(1000 * cell) for cell in cells if cell is not None], round(1000 * voltage))
+                current = {v.MODULE_CURRENT.key: row.values.get(v.MODULE_CURRENT.key)}
+            self._watches.setdefault(position, Watch()).admit({**reply.values, **current}, reply.at)
+        except ProtocolError as err:
+            self._context.tally.failed(err.kind, f"bat {position}: {err}")
+            self._doubt(position)
+            return False
+        return True
+
+    # -- who is where
+
+    def _identify(self, task: Task) -> Reading | None:
+        """Read a module's serial number, twice where it is not the one that is known."""
+        position = task.position or 0
+        for _ in range(2):
+            reply = self._put(task)
+            before = self._units.places.get(str(position))
+            module = self._units.claim(str(position), _serial_of(reply.values))
+            if module is not None:
+                if module is not before:
+                    self._watches.pop(position, None)
+                return self._identified(position, module, reply)
+            self._sure.discard(position)
+        task.due = 0.0
+        return None
+
+    def _identified(self, position: int, module: Module, reply: Reply[Values]) -> Reading | None:
+        """Note who is at a position, and file what it told before."""
+        self._sure.add(position)
+        model, firmware = reply.values.get(v.MODEL.key), reply.values.get(v.SOFTWARE.key)
+        module.learn(model=model, firmware=firmware)
+        if position == self._positions()[0]:
+            self._units.learn_root(model=model, firmware=firmware)
+        self._file(position, self._tasks["info", position].question.source, reply, console.INFO_FIELDS)
+        return self._file_row(position)
+
+    def _file_row(self, position: int) -> Reading | None:
+        row = self._rows.get(position)
+        if row is None or time.monotonic() - row.at > self._settings.max_age:
+            return None
+        return self._file(position, self._round, row, self.ROUND_FIELDS)
+
+    def _refused(self, task: Task, err: Refusal) -> Reading | None:
+        """Take a no: one for now is heard again soon, one for good rarely; without `info` there is no serial number."""
+        if not err.unsupported or task.position is None:
+            task.put_off(REFUSED_FOR if err.unsupported else 6 * SILENT_FOR)
+            return None
+        if not task.bare and task.question.name in ("info", "stat") and task.position == self._positions()[0]:
+            task.bare, task.due = True, 0.0
+            return None
+        task.bare, task.due = False, time.monotonic() + REFUSED_FOR
+        if task.question.name == "info":
+            return self._nameless(task, task.position)
+        return None
+
+    def _nameless(self, task: Task, position: int) -> Reading | None:
+        """Know a module by its position, once it has refused twice to say who it is."""
+        known = self._units.places.get(str(position))
+        if known is not None and known.serial is not None:
+            task.put_off()  # it has said who it is before
+            return None
+        if self._units.claim(str(position), None) is None:
+            task.due = 0.0
+            return None
+        self._sure.add(position)
+        return self._file_row(position)
+
+
+def _serial_of(values: Values) -> str | None:
+    serial = values.get(v.SERIAL.key)
+    return str(serial) if serial else None
+
+
+class ConsoleDevice(ConsoleReader):
+    """A stack of US-series modules: one `pwr` tells of all of them."""
+
+    ROUND_FIELDS = console.PWR_FIELDS
+
+    def __init__(self, options: Options, context: Context) -> None:
+        super().__init__(settings_of(options), context)
+
+    def _ask_round(self) -> Iterator[Reading | None]:
+        try:
+            reply = self._ask("pwr", None, console.modules)
+        except ProtocolError:
+            yield None  # counted; what else is asked shows whether anybody is there
+            return
+        found = reply.values
+        for err in found.refused:
+            self._context.tally.failed(err.kind, f"pwr: {err}")
+        for position in self._positions():
+            # of a row that could not be read nobody knows whose it was
+            if position in found.absent or (position not in found.present and not found.refused):
+                self._absent(position)
+        for position, values in found.present.items():
+            if self._settings.modules is None or position in self._settings.modules:
+                self._present(position)
+                self._rows[position] = Reply(values, reply.at)
+                if (reading := self._file_row(position)) is not None:
+                    yield reading
+        yield self._stack_reading()
