@@ -57,7 +57,10 @@ FOUND_WITHIN = 45.0
 LEAST_BETWEEN_PROBES = 2.0
 REFUSED_FOR, MEASURING_REFUSED_FOR = 3600.0, 60.0
 """Seconds for which a refusal is believed that was heard twice."""
-GROUP_SILENT_FOR = 3600.0
+UNANSWERED_FOR = 30.0
+"""Seconds after which a slow question that was not answered is asked again."""
+GROUP_PAUSE = 10.0
+"""Seconds in which each module is asked by itself where the whole group did not answer, though it can."""
 SICK_AFTER = 3
 """Damaged answers in a row after which a module is asked as rarely as a silent one."""
 AGE_STEP = 5.0
@@ -100,6 +103,7 @@ class StackDevice:
         self._probe_due = 0.0
         self._probe_last = 0
         self._group_refused_until: dict[tuple[int, int], float] = {}
+        self._group_answered: set[tuple[int, int]] = set()
         self._stations: dict[int, Station] = {}
         self._news: dict[str, Module] = {}
         self._root_news = False
@@ -208,6 +212,7 @@ class StackDevice:
             for command in ROUTINE:
                 if (station.address >> 4, command) not in grouped and station.asks(command, now):
                     queue.append(question(command, station.address))
+                    self._asked_now(station, command, now)
         for group, command in sorted(key for key in grouped if key[1] == m.ANALOG):
             queue.append(group_question(command, group, grouped[group, command]))
         rare = self._rare(ready, now)
@@ -238,7 +243,16 @@ class StackDevice:
         for number, station in enumerate(ready):
             commands = (m.SERIAL_NUMBER, m.FIRMWARE, *OF_THE_MASTER) if number == 0 else (m.SERIAL_NUMBER, m.FIRMWARE)
             due += [(station.due.get(c, 0.0), c, station.address) for c in commands if station.asks(c, now)]
-        return question(*min(due)[1:]) if due else None
+        if not due:
+            return None
+        _, command, address = min(due)
+        self._asked_now(self._stations[address], command, now)
+        return question(command, address)
+
+    def _asked_now(self, station: Station, command: int, now: float) -> None:
+        """Note when a command is due again, if it is answered: half a round early, or it would come a round late."""
+        every = self._every.get(command, 0.0)
+        station.due[command] = now + every - min(every, self._options.interval) / 2 if every else 0.0
 
     def _the_line(self) -> Line:
         if self._line is None:
@@ -286,6 +300,7 @@ class StackDevice:
             self._group_failed(asked, err)
             return
         station = self._stations[asked.address]
+        station.due[asked.command] = time.monotonic() + (0.0 if asked.command in ROUTINE else UNANSWERED_FOR)
         silent = isinstance(err, NoReply)
         if isinstance(err, Refusal):
             self._refused(station, asked, err)
@@ -315,18 +330,15 @@ class StackDevice:
 
     def _group_failed(self, asked: Question, err: ProtocolError | NoReply) -> None:
         """Ask the modules one by one; for long where the model does not know the question to all."""
-        group = asked.address >> 4
-        if asked.again or isinstance(err, NoReply):
-            known = any(self._units.places[s.place].age(self._source(asked.command), time.monotonic()) < self._age
-                        for s in self._members(group) if s.place in self._units.places)  # fmt: skip
-            pause = GROUP_SILENT_FOR if isinstance(err, Refusal | NoReply) and not known else 0.0
-            self._group_refused_until[group, asked.command] = time.monotonic() + pause
-            if pause:
-                log.info("%s: group %d does not answer as a whole; asking each module", self._options.name, group)
-            singles = [question(asked.command, station.address) for station in self._members(group)]
-            self._queue.extendleft(reversed(singles))
-        else:
+        if not asked.again:
             self._queue.appendleft(replace(asked, again=True))
+            return
+        key = (asked.address >> 4, asked.command)
+        if isinstance(err, Refusal | NoReply):
+            pause = GROUP_PAUSE if key in self._group_answered else REFUSED_FOR
+            self._group_refused_until[key] = time.monotonic() + pause
+            log.info("%s: %s is not answered; asking each module", self._options.name, named(asked))
+        self._queue.extendleft(question(asked.command, station.address) for station in reversed(self._members(key[0])))
 
     def _members(self, group: int) -> list[Station]:
         return [s for _, s in sorted(self._stations.items()) if s.address >> 4 == group and s.verified]
@@ -364,9 +376,7 @@ class StackDevice:
         station, ask = self._stations[asked.address], ASKS[asked.command]
         station.answered()
         station.refusals.pop(asked.command, None)
-        every = self._every.get(asked.command, 0.0)
         values = ask.decode(answer.frame.info, asked.address)
-        station.due[asked.command] = answer.at + every - self._options.interval / 2 if every else 0.0
         if not station.verified:
             return  # it fell into doubt while this answer was under way
         if asked.command == m.SERIAL_NUMBER:
@@ -412,6 +422,7 @@ class StackDevice:
         except ProtocolError as err:
             self._group_failed(replace(asked, again=True), err)
             raise
+        self._group_answered.add((asked.address >> 4, asked.command))
         at = 2
         for station, values in zip(members, records, strict=True):
             shape = info[at:]
@@ -573,6 +584,10 @@ class StackDevice:
         if module is None:
             return False
         station.answered()
+        if not any(other.verified for other in self._stations.values()):
+            # the first to be back after a silence of all: the line was at fault, so nobody need be waited for
+            for other in self._stations.values():
+                other.retry_at = 0.0
         station.verified = True
         station.due[m.SERIAL_NUMBER] = time.monotonic() + self._options.identity_interval
         for other in self._stations.values():

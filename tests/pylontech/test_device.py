@@ -1,0 +1,496 @@
+"""The RS485 device on simulated stacks: who is found, what is published, who is asked how often."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from bridge.errors import LinkError, NoReply, Stopped
+from bridge.pylontech import rs485_device
+from bridge.pylontech.device import Options, published_fields
+from bridge.simulators.pylontech_models import MODELS
+from bridge.simulators.pylontech_stack import make_modules
+from tests.pylontech.stack_rig import Rig, check, paths, states
+
+Make = Callable[..., Rig]
+
+
+@pytest.fixture
+def rig() -> Iterator[Make]:
+    made: list[Rig] = []
+
+    def make(options: dict[str, Any] | None = None, **simulated: Any) -> Rig:
+        made.append(Rig(options, **simulated))
+        return made[-1].open()
+
+    yield make
+    for one in made:
+        one.close()
+
+
+# -- finding modules
+
+
+def test_every_module_is_found_and_named_by_its_serial_number(rig: Make) -> None:
+    one = rig(modules=4)
+    readings = one.poll(2)
+    assert paths(readings) == {"", *(one.serial(address) for address in (2, 3, 4, 5))}
+    assert states(readings)[-1]["modules_online"] == 4
+    check(one)
+
+
+def test_nothing_is_published_before_the_serial_number_was_read_twice(rig: Make) -> None:
+    one = rig(modules=1)
+    first = next(reading for reading in one.device.poll() if reading is not None)
+    assert first.unit.path == first.unit.serial == one.serial(2)
+    assert [record.frame for record in one.sim.truth.records()] == ["4F", "93", "93", "42"]
+
+
+def test_modules_of_several_groups_are_found(rig: Make) -> None:
+    one = rig({"groups": (1, 2)}, modules=5, group=1, per_group=3)
+    readings = one.poll(3)
+    assert states(readings)[-1]["modules_online"] == 5
+    assert {state["address"] for path in paths(readings) - {""} for state in states(readings, path)} == {
+        0x12, 0x13, 0x14, 0x22, 0x23,
+    }  # fmt: skip
+    check(one)
+
+
+def test_a_gap_of_one_address_does_not_end_the_first_look(rig: Make) -> None:
+    one = rig(addresses=[2, 4], modules=2)
+    assert states(one.poll(2))[-1]["modules_online"] == 2
+
+
+def test_only_the_configured_addresses_are_asked(rig: Make) -> None:
+    one = rig({"modules": (3, 5)}, modules=4)
+    readings = one.poll(3)
+    assert paths(readings) == {"", one.serial(3), one.serial(5)}
+    assert {record.values["address"] for record in one.sim.truth.records()} == {3, 5}
+
+
+def test_a_configured_module_that_never_answers_counts_as_offline(rig: Make) -> None:
+    one = rig({"modules": (2, 9)}, modules=1)
+    root = states(one.poll(3))[-1]
+    assert (root["modules_online"], root["modules_offline"]) == (1, 1)
+
+
+def test_a_module_that_tells_no_serial_number_is_known_by_its_address(rig: Make) -> None:
+    one = rig(modules=2)
+    one.sim.faults.rtn, one.sim.faults.only = 4, b"~20024693"
+    readings = one.poll(3)
+    assert paths(readings) == {"", "2", one.serial(3)}
+    assert states(readings, "2")[-1]["serial"] is None
+
+
+@pytest.mark.parametrize("model", ["US2000", "US2000C", "US3000C", "US5000", "UP2500", "16-cell"])
+def test_every_model_is_read_with_all_its_cells_and_sensors(rig: Make, model: str) -> None:
+    one = rig(model=model, modules=2)
+    readings = one.poll(3)
+    state = states(readings, one.serial(3))[-1]
+    assert sum(key.startswith("cell_") and key.endswith("_voltage") and key[5].isdigit() for key in state) == (
+        MODELS[model].cells
+    )
+    assert (f"temperature_{MODELS[model].temperatures}" in state, state["charge_enable"]) == (True, True)
+    assert state["total_capacity"] == MODELS[model].capacity / 1000
+    check(one)
+
+
+def test_a_mixed_stack_is_read(rig: Make) -> None:
+    one = rig(modules=["US5000", "US3000C", "US2000"])
+    root = states(one.poll(3))[-1]
+    assert (root["modules_online"], root["total_capacity"]) == (3, 224.0)
+    check(one)
+
+
+# -- what is published
+
+
+def test_a_modules_keys_are_the_same_from_the_first_reading_on(rig: Make) -> None:
+    one = rig(modules=3)
+    readings = one.poll(8)
+    for path in paths(readings):
+        assert len({frozenset(state) for state in states(readings, path)}) == 1
+        assert len({id(r.unit) for r in readings if r.unit.path == path}) <= 3, "units are made anew without need"
+    check(one)
+
+
+def test_a_round_publishes_each_module_and_the_stack_once(rig: Make) -> None:
+    one = rig({"interval": 0.01}, modules=3)
+    one.poll(12)
+    for _ in range(3):
+        assert sorted(r.unit.path for r in one.poll()) == sorted(["", *(one.serial(a) for a in (2, 3, 4))])
+
+
+def test_alarms_and_limits_go_out_with_the_measurement_that_follows(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(3)
+    one.modules[3].override["status_1"] = 0x80
+    one.modules[3].override["max_charge_current"] = 100
+    readings = one.poll(2)
+    state = states(readings, one.serial(3))[-1]
+    assert (state["module_under_voltage"], state["charge_current_limit"]) == (True, 10.0)
+    root = states(readings)[-1]
+    assert (root["alarm"], root["alarms"]) == (True, "3: module_under_voltage")
+
+
+def test_identity_and_settings_follow_one_to_a_round(rig: Make) -> None:
+    one = rig({"settings_interval": 3600.0}, modules=2)
+    readings = one.poll(10)
+    root = [r for r in readings if not r.unit.path][-1]
+    assert (root.values["model"], root.values["cell_under_voltage_protection"]) == ("US2000C", 2.8)
+    assert (root.unit.model, root.values["protocol_version"]) == ("US2000C", "2.0")
+    module = [r for r in readings if r.unit.path == one.serial(3)][-1]
+    assert module.values["mainline_version"] == module.unit.firmware is not None
+    assert len(one.asked("47")) == len(one.asked("51")) == 1
+    assert len(one.asked("96")) == 2
+
+
+def test_values_older_than_their_limit_become_null(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=2)
+    one.poll(3)
+    one.sim.faults.silent, one.sim.faults.only = True, b"~20034692"
+    one.poll_until(lambda: states(one.readings, one.serial(3))[-1]["charge_current_limit"] is None, 8)
+    one.sim.faults.clear()
+    last = states(one.readings, one.serial(3))[-1]
+    assert last["charge_enable"] is None
+    assert last["serial"] == one.serial(3)
+    one.poll_until(lambda: states(one.readings, one.serial(3))[-1]["charge_current_limit"] is not None)
+    check(one)
+
+
+def test_slow_questions_have_their_own_intervals(rig: Make) -> None:
+    one = rig({"limits_interval": 0.6, "alarms_interval": 0.6}, modules=2)
+    one.poll(2)
+    one.sim.truth.clear()
+    one.poll_for(1.0)
+    assert 2 <= len(one.asked("92")) <= 4
+    assert 2 <= len(one.asked("44")) <= 4
+    assert len(one.asked("42")) > 20
+
+
+def test_the_list_of_values_holds_what_is_published(rig: Make) -> None:
+    listed = published_fields()
+    one = rig(model="16-cell", modules=1)
+    readings = one.poll(3)
+    assert {f.key for f in listed["stack on RS485"]} == set(states(readings)[-1])
+    assert {f.key for f in listed["module on RS485"]} == set(states(readings, one.serial(2))[-1])
+    for fields in listed.values():
+        assert len({f.key for f in fields}) == len(fields)
+
+
+def test_a_long_round_lengthens_the_age_limit(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=2)
+    one.poll(2)
+    assert {r.unit.max_age for r in one.readings} == {10.0}
+    one.device._note_duration(4.1)
+    assert {r.unit.max_age for r in one.poll(1)} == {20.0}
+
+
+# -- silent, added, removed and swapped modules
+
+
+def test_a_silent_module_goes_offline_and_the_others_go_on(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=3)
+    one.poll(3)
+    one.modules[3].silent = True
+    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
+    assert states(one.readings)[-1]["modules_online"] == 2
+    one.modules[3].silent = False
+    one.poll_until(lambda: states(one.readings)[-1]["modules_online"] == 3, 12)
+    check(one)
+
+
+def test_a_silent_module_is_asked_with_growing_pauses(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(3)
+    one.modules[3].silent = True
+    probes: list[float] = []
+    line = one.device._line
+    send = line.send
+
+    def noting(asked: Any) -> None:
+        if asked.address == 3:
+            probes.append(time.monotonic())
+        send(asked)
+
+    line.send = noting
+    one.poll_for(4.5)
+    pauses = [after - before for before, after in pairwise(probes)]
+    # the lost question, the retry at once, then after 1 and 2 s
+    assert len(probes) == 4
+    assert [round(pause) for pause in pauses] == [0, 1, 2]
+
+
+def test_of_many_silent_modules_one_is_asked_in_a_round(rig: Make) -> None:
+    one = rig({"modules": (2, 3, 4, 5)}, modules=4)
+    one.poll(3)
+    for address in (3, 4, 5):
+        one.modules[address].silent = True
+    one.poll(2)
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        before = one.failures().get("no_reply", 0)
+        one.poll()
+        assert one.failures().get("no_reply", 0) - before <= 1
+
+
+def test_a_module_that_its_master_calls_dead_counts_as_silent(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=2)
+    one.poll(3)
+    one.modules[3].unreachable = True
+    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
+    one.modules[3].unreachable = False
+    one.poll_until(lambda: states(one.readings)[-1]["modules_online"] == 2, 12)
+    check(one)
+
+
+def test_an_added_module_is_found(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # every address is asked within FOUND_WITHIN; shortened here
+    monkeypatch.setattr(rs485_device, "FOUND_WITHIN", 1.0)
+    monkeypatch.setattr(rs485_device, "LEAST_BETWEEN_PROBES", 0.05)
+    one = rig(modules=2)
+    one.poll(2)
+    added = make_modules(9, "US2000C", 1, 50.0)[8]
+    one.sim.add(9, added)
+    one.poll_until(lambda: added.serial in paths(one.readings))
+    one.poll(1)
+    assert states(one.readings)[-1]["modules_online"] == 3
+    check(one)
+
+
+def test_every_address_is_looked_at_within_a_minute() -> None:
+    # one group: 11 addresses without a module at most, one after the other
+    assert rs485_device.FOUND_WITHIN + 11 * 1.0 < 60
+
+
+def test_a_removed_module_is_counted_offline_not_taken_for_another(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=3)
+    one.poll(3)
+    gone = one.sim.remove(4)
+    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
+    before = len(states(one.readings, gone.serial))
+    one.poll(5)
+    assert len(states(one.readings, gone.serial)) == before
+    check(one)
+
+
+def test_swapped_modules_keep_their_names(rig: Make) -> None:
+    one = rig(modules=3)
+    one.poll(3)
+    first, second = one.serial(2), one.serial(3)
+    one.sim.swap(2, 3)
+    one.poll_until(lambda: states(one.readings, first)[-1]["address"] == 3
+                   and states(one.readings, second)[-1]["address"] == 2)  # fmt: skip
+    assert states(one.poll(1))[-1]["modules_online"] == 3
+    check(one)
+
+
+def test_a_module_exchanged_for_a_new_one_gets_a_name_of_its_own(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=2)
+    one.poll(3)
+    old = one.sim.remove(3)
+    new = make_modules(7, "US2000C", 1, 30.0)[6]
+    one.sim.add(3, new)
+    one.poll_until(lambda: new.serial in paths(one.readings))
+    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
+    assert old.serial in paths(one.readings)
+    check(one)
+
+
+def test_a_serial_number_that_two_modules_tell_names_none(rig: Make) -> None:
+    one = rig(modules=2)
+    one.modules[3].serial = one.modules[2].serial
+    one.poll_until(lambda: {"2", "3"} <= paths(one.readings))
+    assert states(one.poll(2))[-1]["modules_online"] == 2
+
+
+# -- refused commands
+
+
+def test_a_command_that_is_refused_twice_is_asked_rarely(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(2)
+    one.sim.faults.rtn, one.sim.faults.only = 4, b"~20034692"
+    one.poll(20)
+    assert one.failures()["refused"] == 2
+    assert len(one.asked("92", 2)) > 15
+    one.sim.faults.clear()
+    one.device.refresh()
+    one.poll(2)
+    assert len([r for r in one.asked("92", 3) if r.whole]) >= 2
+
+
+def test_a_question_that_arrived_damaged_is_asked_again(rig: Make) -> None:
+    one = rig(modules=1)
+    one.poll(2)
+    one.sim.faults.rtn, one.sim.faults.times = 2, 1
+    one.poll(3)
+    assert one.failures() == {**one.failures(), "refused": 1}
+    assert one.device._stations[2].refused_until == {}
+    check(one)
+
+
+# -- asking a whole group
+
+
+def test_a_group_is_asked_at_once_where_the_model_answers(rig: Make) -> None:
+    one = rig({"request": "group"}, model="US2000", modules=4)
+    one.poll(3)
+    one.sim.truth.clear()
+    readings = one.poll(5)
+    assert len(one.asked("42 group")) >= 5
+    assert not one.asked("42")
+    assert states(readings)[-1]["modules_online"] == 4
+    check(one, readings)
+
+
+def test_a_group_that_does_not_answer_as_a_whole_is_asked_one_by_one(rig: Make) -> None:
+    one = rig({"request": "group"}, model="US2000C", modules=3)
+    one.poll(4)
+    silent = one.failures()["no_reply"]
+    one.poll(5)
+    assert one.failures()["no_reply"] == silent
+    assert states(one.readings)[-1]["modules_online"] == 3
+    check(one)
+
+
+@pytest.mark.parametrize("zero_filled", [False, True])
+def test_a_groups_answer_is_never_filed_under_another_module(rig: Make, zero_filled: bool) -> None:
+    one = rig({"request": "group", "max_age": 1.0}, model="US2000", modules=4)
+    one.sim.faults.zero_filled = zero_filled
+    one.poll(3)
+    one.modules[3].silent = True
+    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
+    one.modules[3].silent = False
+    one.poll_until(lambda: states(one.readings)[-1]["modules_online"] == 4, 12)
+    one.sim.truth.clear()
+    one.poll(4)
+    assert one.asked("42 group")
+    check(one, one.readings[-6:])
+
+
+# -- the line
+
+
+def test_a_round_without_any_answer_says_so(rig: Make) -> None:
+    one = rig(modules=2)
+    one.sim.faults.silent = True
+    with pytest.raises(NoReply, match="no module answers"):
+        list(one.device.poll())
+    one.sim.faults.clear()
+    one.poll_until(lambda: len(paths(one.readings)) == 3)
+
+
+def test_all_modules_silent_says_so_and_they_are_back_at_once(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(3)
+    one.sim.faults.silent = True
+    one.poll_until(lambda: one.silent_rounds >= 2, 8)
+    one.sim.faults.clear()
+    begin = len(one.readings)
+    one.poll_until(lambda: {one.serial(2), one.serial(3)} <= paths(one.readings[begin:]), 10)
+    check(one)
+
+
+def test_noise_instead_of_frames_names_the_baud_rate(rig: Make) -> None:
+    one = rig(modules=2)
+    one.sim.faults.mutate = lambda data: bytes(0x80 | byte for byte in data)
+    with pytest.raises(NoReply, match="is the baud rate right"):
+        list(one.device.poll())
+
+
+def test_an_unplugged_port_is_a_link_error_and_works_again_when_back(rig: Make, tmp_path: Any) -> None:
+    link = tmp_path / "port"
+    one = rig({"port": str(link)}, link=link, modules=2)
+    one.poll(2)
+    one.sim.unplug()
+    with pytest.raises(LinkError):
+        one.poll(2)
+    one.device.close()
+    with pytest.raises(LinkError, match="not there"):
+        one.device.open()
+    one.sim.replug()
+    one.device.open()
+    one.sim.truth.clear()
+    begin = len(one.readings)
+    one.poll_until(lambda: len(paths(one.readings[begin:])) == 3)
+    # identity first: another stack may be on the cable
+    assert one.sim.truth.records()[0].frame == "93"
+
+
+def test_another_stack_on_the_cable_is_not_published_under_the_old_names(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=2)
+    one.poll(2)
+    old = {one.serial(2), one.serial(3)}
+    one.device.close()
+    others = make_modules(6, "US2000C", 77, 40.0)
+    for address in (2, 3):
+        one.sim.remove(address)
+        one.sim.add(address, others[address])
+    one.device.open()
+    begin = len(one.readings)
+    one.poll_until(lambda: states(one.readings[begin:])[-1:] and states(one.readings)[-1]["modules_online"] == 2)
+    assert not old & paths(one.readings[begin:])
+    check(one, one.readings[begin:])
+
+
+def test_stop_ends_a_wait_at_once(rig: Make) -> None:
+    one = rig({"turnaround": 1.0}, modules=2)
+    one.poll(2)
+    one.sim.faults.silent = True
+    timer = threading.Timer(0.1, one.world.stop.set)
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(Stopped):
+        one.poll(50)
+    assert time.monotonic() - begin < 0.9
+    timer.join()
+
+
+def test_between_two_exchanges_the_publisher_gets_its_turn(rig: Make) -> None:
+    one = rig(modules=3)
+    one.poll(12)
+    answers = one.world.tally.replies
+    steps = sum(reading is None for reading in one.device.poll())
+    assert steps >= one.world.tally.replies - answers > 0
+    assert one.world.beats >= one.world.tally.replies
+
+
+def test_no_descriptor_is_left_after_many_openings(rig: Make) -> None:
+    one = rig(modules=1)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        one.device.open()
+        one.poll(1)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_ever_written_to_a_module(rig: Make) -> None:
+    one = rig({"groups": (0, 1)}, modules=3)
+    one.poll(10)
+    assert one.sim.writes == []
+
+
+# -- options
+
+
+def test_addresses_below_the_master_are_refused() -> None:
+    found = list(Options.conflicts({"modules": (1, 2), "link": "rs485"}))
+    assert [key for key, _ in found] == ["modules"]
+    assert not list(Options.conflicts({"modules": (1, 2), "link": "console"}))
+    assert not list(Options.conflicts({"modules": (2, 18), "link": "rs485"}))
+    assert list(Options.conflicts({"modules": (17,), "link": "console"}))
+    assert list(Options.conflicts({"modules": ()}))
+
+
+def test_defaults_are_those_of_a_single_group_at_full_speed() -> None:
+    options = Options(name="b", type="pylontech", port="/dev/null")
+    assert (options.baud, options.groups, options.modules, options.link) == (115200, (0,), "auto", "rs485")
+    assert replace(options, interval=5.0).max_age is None
