@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 SLICES = {
     "axpert": "bridge.voltronic.device",
+    "lxp": "bridge.luxpower.device",
     "pylontech": "bridge.pylontech.device",
+    "pylontech-extra2000": "bridge.pylontech.extra2000_device",
 }
 """Config type -> module. The module offers `Options` (a frozen dataclass, a subclass of
 DeviceOptions) and `build(options, context) -> Device`. It is imported when a config names the type,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from bridge.devices import Context
@@ -179,14 +179,19 @@ class ConsoleReader:
 
     ROUND_FIELDS: Sequence[Field] = ()
     """What the questions of every round tell of a module."""
+    ASKED = frozenset(("info", "pwrsys", "pwr", "bat", "stat", "soh", "time"))
+    """What is asked besides, now and then."""
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self._settings = settings
         self._context = context
         self._round = Source("pwr", settings.max_age, watched=True)
-        self._questions = _questions(settings)
-        root = (*console.PWRSYS_FIELDS, CLOCK) if settings.login else (CLOCK,)
-        self._units = Units(settings.name, settings.max_age, root)
+        self._questions = [
+            question
+            for question in _questions(settings)
+            if question.name in self.ASKED and (settings.login or question.name != "pwrsys")
+        ]
+        self._units = Units(settings.name, settings.max_age)
         self._units.expect(str(position) for position in settings.modules or ())
         self._console: Console | None = None
         self._learn_anew()
@@ -244,7 +249,7 @@ class ConsoleReader:
         self._good = False
         self._woken = 0
         for question in self._questions:
-            if not question.of_module and (question.name != "pwrsys" or self._settings.login):
+            if not question.of_module:
                 self._tasks[question.name, None] = Task(question, None)
 
     def _line(self) -> Console:
@@ -320,13 +325,17 @@ class ConsoleReader:
     # -- the questions in between
 
     def _ask_slow(self, started: float) -> Iterator[Reading | None]:
-        """Ask the questions that are due, the longest overdue first: what fits before the next round, one at least."""
+        """Ask the questions that are due, the longest overdue first: one, and those that fit before the next round.
+
+        Where that is due already they may take as long as the round's own questions took.
+        """
         everything, self._everything = self._everything, False
         asked, now = 0, time.monotonic()
+        end = max(started + self._settings.interval, 2 * now - started)
         for task in sorted((task for task in self._tasks.values() if task.due <= now), key=lambda task: task.due):
             if not self._may_ask(task):
                 continue
-            late = time.monotonic() + task.took > started + self._settings.interval
+            late = time.monotonic() + task.took > end
             if asked and late and not everything and not self._is_stranger(task):
                 return
             asked += 1
@@ -364,11 +373,18 @@ class ConsoleReader:
     def _ask_task(self, task: Task) -> Reading | None:
         reply, question = self._put(task), task.question
         if task.position is None:
+            self._announce(question.fields(reply.values))
             self._units.take_root(question.source, reply.values, reply.at)
             return None
         if question.name == "bat" and not self._believe_cells(task.position, reply):
             return None
         return self._file(task.position, question.source, reply, question.fields(reply.values))
+
+    def _announce(self, fields: Sequence[Field]) -> None:
+        """Let the stack's state have these keys: not before the console told them, null would mean "not known now"."""
+        merged = {item.key: item for item in (*self._units.root.fields, *fields)}
+        if len(merged) > len(self._units.root.fields):
+            self._units.root = replace(self._units.root, fields=tuple(merged.values()))
 
     def _believe_cells(self, position: int, reply: Reply[Values]) -> bool:
         """Hold the cells against the module's voltage and against the cells before; count them if they cannot be."""

@@ -1,0 +1,277 @@
+"""An Extra2000 stack read over its master's console, with the topics of extra200tomqtt for who comes from it.
+
+A round asks `pwr N` of every module, one after the other; `bat N`, `info N` and `stat N` of each follow in what time
+is left, as on any console. A module that does not answer is asked again after growing pauses, so that it does not
+hold up the others, and takes part in nothing once its last reading is too old.
+
+The compatible topics are off unless configured. Their messages are complete or not sent: a module's as soon as its
+cells are known, the bank's while one module lives at least. What chargers may do is judged by the bank's own guard.
+Source: ned-kelly/extra200tomqtt, the only program known to read this model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from bridge import battery as k
+from bridge.config import option, topic
+from bridge.devices import Context, DeviceOptions
+from bridge.errors import NoReply, ProtocolError
+from bridge.fields import Field, Reading, Unit
+from bridge.guard import Allowed, Limit, Limits, ModuleGuard, total_current, voltage_cap
+from bridge.pylontech import console, extra2000, stack
+from bridge.pylontech.console_connection import Reply
+from bridge.pylontech.console_device import ConsoleReader, Settings, Task
+from bridge.pylontech.console_frame import Refusal
+from bridge.pylontech.values import Values
+
+MOST_MODULES = 16
+PROBE_PAUSE = 30.0
+"""Seconds between two looks for a module behind the last one, where modules are not listed."""
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+"""Seconds before a silent module is asked again: at first, and at last."""
+
+
+def _positions(value: Any) -> str | None:
+    return None if value == "auto" or value in range(1, MOST_MODULES + 1) else "expected auto or numbers from 1 to 16"
+
+
+def _numbered(value: Any) -> str | None:
+    if "{n}" not in str(value):
+        return "expected {n} in it, where the module's number goes"
+    return topic(str(value).replace("{n}", "1"))
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """`topics`: where extra200tomqtt published; left out, nothing is published there."""
+
+    battery: str | None = option(None, check=_numbered, doc="where each module goes; {n} is its number")
+    bank: str | None = option(None, check=topic, doc="where all modules together go")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(DeviceOptions):
+    """One entry of `devices` with `type: pylontech-extra2000`."""
+
+    port: str = option(doc="a serial port, best its name under /dev/serial/by-id")
+    baud: int = option(extra2000.BAUD, minimum=1200, maximum=115200, doc="of the console, once it is awake")
+    login: bool = option(True, doc="whether to log in to the debug mode after waking")
+    modules: Literal["auto"] | tuple[int, ...] = option("auto", check=_positions, doc="numbers set by DIP switches")
+    interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")
+    cells_interval: float = option(5.0, minimum=0, maximum=3600, doc="s between readings of a module's cells")
+    identity_interval: float = option(60.0, minimum=5, maximum=86400, doc="s after which a serial number is read again")
+    settings_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of counters")
+    max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 30 or three intervals")
+    topics: Topics = option(Topics(), doc="topics of extra200tomqtt")
+    limits: Limits = option(Limits(), doc="what those topics allow chargers, as in a bank")
+
+    @staticmethod
+    def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """This console tells no limits, so they have to be given where they are to be published."""
+        if values.get("modules") == ():
+            yield "modules", "found an empty list; expected auto or at least one number"
+        topics, limits = values.get("topics"), values.get("limits")
+        if topics is None or limits is None or (topics.battery is None and topics.bank is None):
+            return
+        for name in ("module_charge_current", "module_discharge_current"):
+            if getattr(limits, name) is None:
+                yield f"limits.{name}", "missing; the topics name it to chargers, and this console does not tell it"
+# fmt: on
+
+
+def build(options: Options, context: Context) -> Extra2000Device:
+    """Return the device for one entry of the configuration; its port is still closed."""
+    return Extra2000Device(options, context)
+
+
+def documented_fields() -> dict[str, tuple[Field, ...]]:
+    """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells."""
+    from bridge.pylontech import console_device
+
+    whole, module = console_device.documented_fields().values()
+    return {"stack": whole, "module": module}
+
+
+def _settings_of(options: Options) -> Settings:
+    return Settings(
+        name=options.name,
+        port=options.port,
+        baud=options.baud,
+        login=options.login,
+        modules=None if options.modules == "auto" else tuple(sorted(set(options.modules))),
+        interval=options.interval,
+        cells=options.cells_interval,
+        events=options.interval,
+        limits=options.cells_interval,
+        counters=options.settings_interval,
+        identity=options.identity_interval,
+        max_age=options.max_age or max(30.0, 3 * options.interval),
+    )
+
+
+@dataclass(slots=True)
+class _Silence:
+    """A position that did not answer: when it is asked again, and how long the next pause is."""
+
+    due: float
+    pause: float
+
+
+class Extra2000Device(ConsoleReader):
+    """A stack of Extra2000 modules: each is asked by its number."""
+
+    ROUND_FIELDS = console.PWR_N_FIELDS
+    ASKED = frozenset(("info", "pwrsys", "bat", "stat"))
+
+    def __init__(self, options: Options, context: Context) -> None:
+        self._topics = options.topics
+        self._limits = options.limits
+        self._guards: dict[str, ModuleGuard] = {}
+        super().__init__(_settings_of(options), context)
+
+    def _learn_anew(self) -> None:
+        super()._learn_anew()
+        self._silent: dict[int, _Silence] = {}
+
+    def refresh(self) -> None:
+        super().refresh()
+        self._silent.clear()
+
+    # -- the round
+
+    def _ask_round(self) -> Iterator[Reading | None]:
+        asking = deque(self._to_ask())
+        while asking:
+            position = asking.popleft()
+            try:
+                reply = self._ask_module(position)
+            except Refusal as err:
+                self._note_silence(position)
+                if not err.unsupported:
+                    self._absent(position)
+                yield None
+                continue
+            except ProtocolError:
+                yield None
+                continue
+            except NoReply:
+                self._note_silence(position)
+                if not self._still_there():
+                    raise
+                yield None
+                continue
+            if self._settings.modules is None and not asking and self._is_new(position) and position < MOST_MODULES:
+                asking.append(position + 1)
+            self._silent.pop(position, None)
+            self._present(position)
+            self._rows[position] = reply
+            yield from self._readings(position)
+        whole = self._stack_reading()
+        yield whole
+        if whole is not None and self._topics.bank is not None:
+            yield self._bank_reading(whole, self._topics.bank)
+
+    def _to_ask(self) -> list[int]:
+        """Return whom to ask in this round: who is not in a pause, and now and then the place behind the last."""
+        now = time.monotonic()
+        known = sorted({*self._positions(), *(int(place) for place in self._units.places)})
+        listed = list(self._settings.modules or [*known, max(known, default=0) + 1])
+        resting = {position for position, silence in self._silent.items() if silence.due > now}
+        return [position for position in listed if position not in resting and position <= MOST_MODULES]
+
+    def _is_new(self, position: int) -> bool:
+        return position not in self._positions()
+
+    def _ask_module(self, position: int) -> Reply[Values]:
+        tries = 1 if position in self._silent or self._is_new(position) else 2
+        return self._ask("pwr", position, lambda lines: console.module(lines, position), tries)
+
+    def _may_ask(self, task: Task) -> bool:
+        return super()._may_ask(task) and task.position not in self._silent
+
+    def _note_silence(self, position: int) -> None:
+        pause = PROBE_PAUSE if self._is_new(position) and self._settings.modules is None else FIRST_PAUSE
+        before = self._silent.get(position)
+        pause = min(LONGEST_PAUSE, 2 * before.pause) if before is not None else pause
+        self._silent[position] = _Silence(time.monotonic() + pause, pause)
+
+    def _still_there(self) -> bool:
+        """Whether the console answers although a module did not."""
+        try:
+            self._line().attend()
+        except NoReply:
+            return self._good
+        self._good = True
+        return True
+
+    # -- extra200tomqtt's topics
+
+    def _readings(self, position: int) -> Iterator[Reading | None]:
+        """File what a module told; publish its state and its message."""
+        reading = self._file_row(position)
+        yield reading
+        if reading is None or (self._topics.battery is None and self._topics.bank is None):
+            return
+        guard = self._guards.setdefault(reading.unit.path, ModuleGuard(self._limits))
+        guard.take(reading.values, reading.at, self._settings.max_age)
+        cells, state = stack.cell_count(dict(reading.values)), dict(reading.values)
+        if self._topics.battery is None or not guard.confirmed or not cells or state.get("cell_1_voltage") is None:
+            return
+        message = extra2000.battery_message(state, _of_one(guard, self._limits, cells), cells)
+        if message is not None:
+            yield _on_topic(reading.unit, message, reading.at, self._topics.battery.replace("{n}", str(position)))
+
+    def _bank_reading(self, whole: Reading, where: str) -> Reading | None:
+        """Return the message of all modules that live, None until each of them has been read twice, and its cells."""
+        states = self._units.states(time.monotonic())
+        live = {place: state for place, state in states.items() if state is not None}
+        cells = [stack.cell_count(state) or 0 for state in live.values()]
+        allowed = {place: guard.allowed() for place in live if (guard := self._guard_at(place)) is not None}
+        if not live or len(allowed) < len(live) or 0 in cells:
+            return None
+        blocking = (
+            sum(one.charge.value == 0 for one in allowed.values()),
+            sum(one.discharge is not None and one.discharge.value == 0 for one in allowed.values()),
+        )
+        limits = self._of_all(live, allowed, cells, len(states) - len(live))
+        message = extra2000.bank_message(states, limits, max(cells), blocking)
+        return None if message is None else _on_topic(whole.unit, message, whole.at, where)
+
+    def _guard_at(self, place: str) -> ModuleGuard | None:
+        """Return the guard of the module at a place, None until it has been read twice."""
+        module = self._units.places.get(place)
+        guard = self._guards.get(module.path) if module is not None else None
+        return guard if guard is not None and guard.confirmed else None
+
+    def _of_all(
+        self, live: Mapping[str, Values], allowed: Mapping[str, Allowed], cells: list[int], silent: int
+    ) -> extra2000.Limits:
+        """Return what all live modules may be given: the lowest charge voltage, and currents as they share them."""
+        limits = self._limits
+        sizes = {place: k.TOTAL.number(state) for place, state in live.items()}
+        charging = {place: one.charge for place, one in allowed.items()}
+        giving = {place: one.discharge or Limit(0.0, ("not known",)) for place, one in allowed.items()}
+        charge = total_current(charging, sizes, limits.current_sharing, limits.max_charge_current, silent)
+        discharge = total_current(giving, sizes, limits.current_sharing, limits.max_discharge_current, silent)
+        voltages = [one.voltage.value for one in allowed.values() if one.voltage is not None]
+        voltage = min([*voltages, voltage_cap(limits, cells).value])
+        return extra2000.Limits(round(voltage, 2), round(charge.value, 1), round(discharge.value, 1))
+
+
+def _of_one(guard: ModuleGuard, limits: Limits, cells: int) -> extra2000.Limits:
+    """Return what one module may be given."""
+    allowed, cap = guard.allowed(), voltage_cap(limits, [cells]).value
+    voltage = cap if allowed.voltage is None else min(cap, allowed.voltage.value)
+    discharge = None if allowed.discharge is None else round(allowed.discharge.value, 1)
+    return extra2000.Limits(round(voltage, 2), round(allowed.charge.value, 1), discharge)
+
+
+def _on_topic(unit: Unit, message: extra2000.Message, at: float, where: str) -> Reading:
+    # other software's shape has sections, where a state has plain values only
+    return Reading(unit, cast(Values, message), at, where)
