@@ -66,8 +66,8 @@ def build(options: Options, context: Context) -> Device:
     return StackDevice(options, context)
 
 
-def published_fields() -> dict[str, tuple[Field, ...]]:
-    """Return what each kind of unit publishes over RS485, for the list of values."""
-    from bridge.pylontech.rs485_device import published_fields as over_rs485
+def documented_fields() -> dict[str, tuple[Field, ...]]:
+    """Return what each kind of unit publishes, for the list of values: over RS485, and over the console."""
+    from bridge.pylontech import console_device, rs485_device
 
-    return over_rs485()
+    return {**rs485_device.published_fields(), **console_device.documented_fields()}
