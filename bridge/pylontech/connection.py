@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
-from bridge.pylontech.frame import Decoder, Frame, reply_info
+from bridge.pylontech.frame import SMALLEST, Decoder, Frame, reply_info
 from bridge.pylontech.questions import Question, fits
 from bridge.transports.base import Link
 
@@ -104,7 +104,7 @@ class Line:
             if now > min(deadline, end):
                 raise ProtocolError("late", "complete only after its deadline", data)
             self._decoder.receive(data)
-            while (frame := self._decoder.next_frame()) is not None:
+            while (frame := self._next_frame()) is not None:
                 if self._fits(frame, question):
                     self._note_pace(question, frame, now)
                     return Answer(frame, now)
@@ -113,6 +113,16 @@ class Line:
             if not begun and self._decoder.unfinished() == "incomplete":
                 begun = True
                 deadline = max(deadline, now + IN_FRAME + question.size * self._byte)
+
+    def _next_frame(self) -> Frame | None:
+        """Return the next whole frame; noise that looks like the ends of one is passed over. Raises ProtocolError."""
+        while True:
+            try:
+                return self._decoder.next_frame()
+            except ProtocolError as err:
+                if len(err.raw) >= SMALLEST:
+                    raise
+                self._tally.failed(err.kind, str(err))
 
     def _allowed(self, question: Question) -> float:
         """Return the seconds from a question's first byte to the first one of its answer, at most."""

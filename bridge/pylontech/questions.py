@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
+from bridge.fields import PLAIN, TEXT, Field, Level
 from bridge.pylontech import messages as m
+from bridge.pylontech import stack
 from bridge.pylontech import values as v
 from bridge.pylontech.frame import SMALLEST
 
@@ -18,6 +20,26 @@ DEAD_CODES = (0x90, 0x91)
 """Return codes by which a master says that a module is not there, or not to be reached."""
 DAMAGED_CODES = (0x01, 0x02, 0x03)
 """Return codes that say the question arrived damaged."""
+
+
+PROTOCOL_VERSION = Field("protocol_version", TEXT, "Protocol version", level=Level.HIDDEN)
+ADDRESS = Field("address", PLAIN, "Address on the bus", level=Level.HIDDEN)
+ROOT_FIELDS = (*m.IDENTITY_ROWS.fields, PROTOCOL_VERSION, *m.PARAMETER_ROWS.fields)
+"""What the master tells beside the stack's own values: who it is, and the model's protection levels."""
+
+
+def published_fields() -> dict[str, tuple[Field, ...]]:
+    """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells and 6 sensors."""
+    return {
+        "stack on RS485": (*stack.FIELDS, *ROOT_FIELDS),
+        "module on RS485": (*m.module_fields(16, 6), ADDRESS),
+    }
+
+
+@cache
+def fields_of(cells: int, sensors: int) -> tuple[Field, ...]:
+    """Return the fields of a module with so many cells and temperatures."""
+    return (*m.module_fields(cells, sensors), ADDRESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,10 @@ SIZES = {
 """Bytes of INFO in a reply."""
 
 
+LOWEST_CELL = 1000
+"""mV; no protection level of a cell is that low."""
+
+
 def fits(command: int, info: bytes) -> bool:
     """Whether the INFO of a reply has the size of an answer of one module to `command`.
 
@@ -55,6 +81,11 @@ def fits(command: int, info: bytes) -> bool:
             return False
         rest = len(info) - (4 + width * (info[2] + info[3 + width * info[2]]))
         return 11 <= rest <= 33 if command == m.ANALOG else 8 <= rest <= 8 + m.EXTRA
+    if command == m.IDENTITY and info[:1] < b" ":
+        return False  # alarms of some models have its length; a name begins with a letter
+    if command == m.PARAMETERS and len(info) == SIZES[command]:
+        high, low, under = (int.from_bytes(info[at : at + 2], "big") for at in (1, 3, 5))
+        return high > low > under > LOWEST_CELL  # alarms of an 8-cell model have its length
     return len(info) == SIZES[command]
 
 
@@ -101,21 +132,31 @@ class Station:
     due: dict[int, float] = field(default_factory=dict)
     refusals: dict[int, int] = field(default_factory=dict)
     refused_until: dict[int, float] = field(default_factory=dict)
+    held: dict[int, tuple[v.Values, float]] = field(default_factory=dict)
+    """Answers, and their times, that wait for the measurement which shows whose they are."""
+    nameless: int = 0
 
     @property
     def place(self) -> str:
         return str(self.address)
 
     def answered(self) -> None:
+        """Note that it is there."""
         self.misses = self.failures = 0
 
     def silent(self, now: float) -> None:
         """Note that it did not answer: ask again at once, then after 1, 2, 4 and 8 s."""
-        self.verified = False
+        self.doubt()
         self.misses += 1
         self.retry_at = now + (0.0 if self.misses == 1 else min(LONGEST_PAUSE, 2.0 ** (self.misses - 2)))
 
+    def doubt(self) -> None:
+        """Somebody else may be there: what was held back is nobody's."""
+        self.verified = False
+        self.held.clear()
+
     def asks(self, command: int, now: float) -> bool:
+        """Whether a command is due and not refused."""
         return now >= self.due.get(command, 0.0) and now >= self.refused_until.get(command, 0.0)
 
 

@@ -16,14 +16,12 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
-from bridge.fields import PLAIN, TEXT, Field, Level, Reading
+from bridge.fields import Reading
 from bridge.pylontech import messages as m
-from bridge.pylontech import stack
 from bridge.pylontech import values as v
 from bridge.pylontech.connection import Answer, Line
 from bridge.pylontech.frame import SMALLEST, Refusal
@@ -34,9 +32,12 @@ from bridge.pylontech.questions import (
     FIRST,
     LAST,
     OF_THE_MASTER,
+    PROTOCOL_VERSION,
+    ROOT_FIELDS,
     ROUTINE,
     Question,
     Station,
+    fields_of,
     group_question,
     members_meant,
     named,
@@ -55,37 +56,21 @@ GIVE_UP_SCAN = 2
 FOUND_WITHIN = 45.0
 """Seconds in which every address without a module is asked once."""
 LEAST_BETWEEN_PROBES = 2.0
-REFUSED_FOR, MEASURING_REFUSED_FOR = 3600.0, 60.0
+REFUSED_FOR, MEASURING_REFUSED_FOR = 3600.0, 5.0
 """Seconds for which a refusal is believed that was heard twice."""
 UNANSWERED_FOR = 30.0
 """Seconds after which a slow question that was not answered is asked again."""
+NAMELESS = 12
+"""Times that a module must keep its serial number to itself to be believed to have lost it."""
 GROUP_PAUSE = 10.0
 """Seconds in which each module is asked by itself where the whole group did not answer, though it can."""
 SICK_AFTER = 3
 """Damaged answers in a row after which a module is asked as rarely as a silent one."""
 AGE_STEP = 5.0
+VERSION_ASKED = "version"
 
 Steps: TypeAlias = Generator[Reading | None, None, Any]
 """A run of exchanges; returns what came of it."""
-
-VERSION_ASKED = "version"
-PROTOCOL_VERSION = Field("protocol_version", TEXT, "Protocol version", level=Level.HIDDEN)
-ADDRESS = Field("address", PLAIN, "Address on the bus", level=Level.HIDDEN)
-ROOT_FIELDS = (*m.IDENTITY_ROWS.fields, PROTOCOL_VERSION, *m.PARAMETER_ROWS.fields)
-"""What the master tells beside the stack's own values: who it is, and the model's protection levels."""
-
-
-def published_fields() -> dict[str, tuple[Field, ...]]:
-    """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells and 6 sensors."""
-    return {
-        "stack on RS485": (*stack.FIELDS, *ROOT_FIELDS),
-        "module on RS485": (*m.module_fields(16, 6), ADDRESS),
-    }
-
-
-@cache
-def _fields(cells: int, sensors: int) -> tuple[Field, ...]:
-    return (*m.module_fields(cells, sensors), ADDRESS)
 
 
 class StackDevice:
@@ -105,7 +90,7 @@ class StackDevice:
         self._group_refused_until: dict[tuple[int, int], float] = {}
         self._group_answered: set[tuple[int, int]] = set()
         self._stations: dict[int, Station] = {}
-        self._news: dict[str, Module] = {}
+        self._news: list[Module] = []
         self._root_news = False
         self._every = {m.ALARM: options.alarms_interval, m.MANAGEMENT: options.limits_interval}
         self._every |= {m.SERIAL_NUMBER: options.identity_interval}
@@ -360,12 +345,10 @@ class StackDevice:
         if last and self._root_news and (reading := self._units.root_reading(now)) is not None:
             self._root_news = False
             yield reading
-        measured = held is not None and held[0].command == m.ANALOG
-        if last or measured:
-            news, self._news = self._news, {}
-            for module in news.values():
-                if (reading := module.reading(now)) is not None:
-                    yield reading
+        news, self._news = self._news, []
+        for module in news:
+            if (reading := module.reading(now)) is not None:
+                yield reading
         yield None
 
     def _take(self, asked: Question, answer: Answer) -> None:
@@ -389,27 +372,28 @@ class StackDevice:
             self._keep(station, asked.command, values, answer)
 
     def _keep(self, station: Station, command: int, values: v.Values, answer: Answer, shape: bytes = b"") -> None:
+        """Keep what a module said; all but its measurement only once that has shown that it is the same module."""
         module = self._units.places.get(station.place)
         if module is None:
-            station.verified = False
+            station.doubt()
             return
-        fields: tuple[Field, ...] = ()
-        if command == m.ANALOG:
-            values[ADDRESS.key] = station.address
-            info = shape or answer.frame.info[2:]
-            fields = _fields(info[0], info[1 + 2 * info[0]])
-        elif not module.unit.fields:
-            return  # nothing is announced before the module's cells and temperatures are counted
+        if command != m.ANALOG:
+            station.held[command] = values, answer.at
+            return
+        values[ADDRESS.key] = station.address
+        info = shape or answer.frame.info[2:]
         try:
-            changed = module.take(self._source(command), values, answer.at, fields)
+            module.take(self._source(command), values, answer.at, fields_of(info[0], info[1 + 2 * info[0]]))
         except ProtocolError:
-            station.verified = False
+            station.doubt()
             raise
-        if command == m.FIRMWARE:
-            module.learn(firmware=values.get("mainline_version"))
-        if changed or command == m.ANALOG:
-            self._news[module.path] = module
-            self._root_news = True
+        for other, (told, at) in station.held.items():
+            module.take(self._source(other), told, at)
+            if other == m.FIRMWARE:
+                module.learn(firmware=told.get("mainline_version"))
+        station.held.clear()
+        self._news.append(module)
+        self._root_news = True
 
     def _take_group(self, asked: Question, answer: Answer) -> None:
         """Keep the answer of a whole group, if it holds as many modules as are there."""
@@ -442,7 +426,7 @@ class StackDevice:
         """See that the module at an address is still the one it is taken for."""
         serial, module = values[v.SERIAL.key], self._units.places.get(station.place)
         if module is None or self._units.claim(station.place, None if serial is None else str(serial)) is not module:
-            station.verified = False
+            station.doubt()
 
     # -- after the round, one at a time: who is in doubt, who was silent, who is new
 
@@ -469,7 +453,7 @@ class StackDevice:
             self._probe_last = stranger
             yield from self._probe(stranger)
             self._probe_due = time.monotonic() + max(LEAST_BETWEEN_PROBES, FOUND_WITHIN / len(self._strangers()))
-        if self._news or self._root_news:
+        if self._root_news:
             yield from self._tell(None, last=True)
 
     def _look_everywhere(self) -> Iterator[Reading | None]:
@@ -480,7 +464,7 @@ class StackDevice:
         elif not self._stations:
             self._scan_wanted = True
             yield from self._scan()
-        if self._news or self._root_news:
+        if self._root_news:
             yield from self._tell(None, last=True)
 
     def _strangers(self) -> list[int]:
@@ -547,30 +531,40 @@ class StackDevice:
     def _identify(self, station: Station) -> Steps:
         """Read the serial number until it can be believed; an address where none is told is known by its address."""
         asked = question(m.SERIAL_NUMBER, station.address)
-        nameless = 0
         for _ in range(4):
-            mute = time.monotonic() < station.refused_until.get(m.SERIAL_NUMBER, 0.0)
-            answer = yield from (self._greet(station) if mute else self._ask(asked))
-            serial = None
-            if isinstance(answer, NoReply) or (isinstance(answer, Refusal) and answer.code in DEAD_CODES):
-                station.silent(time.monotonic())
-                return
-            if isinstance(answer, Answer) and not mute:
-                try:
-                    told = m.serial_number(answer.frame.info, station.address)[v.SERIAL.key]
-                except ProtocolError as err:
-                    self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
-                    continue
-                serial = None if told is None else str(told)
-            elif isinstance(answer, Refusal):
-                self._refused(station, replace(asked, again=True), answer)
-            elif not mute:
-                continue
-            nameless += serial is None
-            if self._believe(station, serial):
-                return
-        station.failures += 1
+            refusing = time.monotonic() < station.refused_until.get(m.SERIAL_NUMBER, 0.0)
+            heard = yield from (self._greet(station) if refusing and not self._named(station) else self._ask(asked))
+            if isinstance(heard, NoReply) or (isinstance(heard, Refusal) and heard.code in DEAD_CODES):
+                break
+            try:
+                if self._believe(station, None if refusing else self._serial(station, heard)):
+                    return
+            except ProtocolError as err:
+                self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
         station.silent(time.monotonic())
+
+    def _named(self, station: Station) -> bool:
+        module = self._units.places.get(station.place)
+        return module is not None and module.serial is not None
+
+    def _serial(self, station: Station, heard: Any) -> str | None:
+        """Return the serial number that was heard, None where the module tells none. Raises ProtocolError.
+
+        A module that told one before is not believed to have none before it has refused many times.
+        """
+        told = None
+        if isinstance(heard, Answer):
+            told = m.serial_number(heard.frame.info, station.address)[v.SERIAL.key]
+        elif isinstance(heard, Refusal):
+            self._refused(station, question(m.SERIAL_NUMBER, station.address, again=True), heard)
+        else:
+            raise heard
+        if told is None and self._named(station):
+            station.nameless += 1
+            if station.nameless < NAMELESS:
+                raise ProtocolError("foreign", "no serial number any more")
+        station.nameless = 0 if told is not None else station.nameless
+        return None if told is None else str(told)
 
     def _greet(self, station: Station) -> Steps:
         """Ask a module without a serial number for a sign of life."""

@@ -17,7 +17,7 @@ from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.truth import Record
 from tests.voltronic.peer import Surroundings
 
-TURNAROUND = 0.05
+TURNAROUND = 0.03
 
 
 class Rig:
