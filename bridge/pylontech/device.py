@@ -68,6 +68,6 @@ def build(options: Options, context: Context) -> Device:
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
     """Return what each kind of unit publishes, for the list of values: over RS485, and over the console."""
-    from bridge.pylontech import console_device, rs485_device
+    from bridge.pylontech import console_device, questions
 
-    return {**rs485_device.published_fields(), **console_device.documented_fields()}
+    return {**questions.published_fields(), **console_device.documented_fields()}

@@ -26,6 +26,7 @@ from bridge.pylontech import values as v
 from bridge.pylontech.connection import Answer, Line
 from bridge.pylontech.frame import SMALLEST, Refusal
 from bridge.pylontech.questions import (
+    ADDRESS,
     ASKS,
     DAMAGED_CODES,
     DEAD_CODES,
