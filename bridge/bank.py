@@ -173,9 +173,7 @@ class Bank:
                 member = _Member(self._rules.limits)
                 self._newest_module_at = now
             members[identity] = member
-            if self._young(reading, now):
-                inherited = self._inherited(device, reading.values)
-                member.take(reading, inherited, self._rules.age_limit(reading))
+            member.take(reading, self._inherited(device, reading.values), self._rules.age_limit(reading))
         self._members = members
 
     def _young(self, reading: Reading, now: float) -> bool:

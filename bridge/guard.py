@@ -321,8 +321,8 @@ class ModuleGuard:
         return _cut(limit, (
             ("state of charge", limits.charge_by_soc, felt.soc_high),
             ("cell voltage", limits.charge_by_cell, felt.cell_high),
-            ("low temperature", limits.charge_by_temperature, felt.coldest),
-            ("high temperature", limits.charge_by_temperature, felt.hottest),
+            ("temperature", limits.charge_by_temperature, felt.coldest),
+            ("temperature", limits.charge_by_temperature, felt.hottest),
         ))  # fmt: skip
 
     def _discharge(self, values: Mapping[str, Value]) -> Limit | None:
@@ -341,8 +341,8 @@ class ModuleGuard:
         return _cut(limit, (
             ("state of charge", limits.discharge_by_soc, felt.soc_low),
             ("cell voltage", limits.discharge_by_cell, felt.cell_low),
-            ("low temperature", limits.discharge_by_temperature, felt.coldest),
-            ("high temperature", limits.discharge_by_temperature, felt.hottest),
+            ("temperature", limits.discharge_by_temperature, felt.coldest),
+            ("temperature", limits.discharge_by_temperature, felt.hottest),
         ))  # fmt: skip
 
     def _start(self, values: Mapping[str, Value], key: k.Key, rating: k.Key, configured: float | None) -> Limit | None:
