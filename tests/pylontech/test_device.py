@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import LinkError, NoReply, Stopped
-from bridge.pylontech import rs485_device
+from bridge.pylontech import questions, rs485_device
 from bridge.pylontech.device import Options
 from bridge.simulators.pylontech_models import MODELS
 from bridge.simulators.pylontech_stack import make_modules
@@ -176,7 +176,7 @@ def test_slow_questions_have_their_own_intervals(rig: Make) -> None:
 
 
 def test_the_list_of_values_holds_what_is_published(rig: Make) -> None:
-    listed = rs485_device.published_fields()
+    listed = questions.published_fields()
     one = rig(model="16-cell", modules=1)
     readings = one.poll(3)
     assert {f.key for f in listed["stack on RS485"]} == set(states(readings)[-1])
