@@ -42,6 +42,10 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 10.0
 """How long the broker may take for CONNACK and SUBACK."""
 
+FIRST_ANSWER_SECONDS = 3.0
+"""The same for the very first greeting in MQTT 5: a broker that knows only 3.1.1 may choke on it and stay
+silent (amqtt 0.12 does), and the next try in 3.1.1 has the full time again."""
+
 PACKET_OVERHEAD = 64
 """Bytes of a PUBLISH around topic and payload, generously."""
 
@@ -166,7 +170,7 @@ class Broker:
 
     def _serve(self, session: Session) -> Ending:
         """Shake hands, then receive and send until the connection ends."""
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + (ANSWER_SECONDS if self.connects or not session.is_5 else FIRST_ANSWER_SECONDS)
         while session.ending is None and not self._closing.is_set():
             if not session.online and time.monotonic() > deadline:
                 return no_answer("SUBSCRIBE" if session.accepted else "CONNECT")
