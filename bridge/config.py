@@ -209,15 +209,20 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
             warnings.append(f"{file} holds a password and can be read by everyone; chmod 640 it, or use password_file")
     if config is None or reader.problems():
         raise ConfigError(reader.problems())
-    warnings += _bank_warnings(config.banks)
+    warnings += _bank_warnings(config)
     return replace(config, warnings=tuple(warnings))
 
 
-def _bank_warnings(banks: tuple[Bank, ...]) -> list[str]:
-    steering = [bank.name for number, bank in enumerate(banks) if steers(bank, number)]
+def _bank_warnings(config: Config) -> Iterator[str]:
+    steering = [bank.name for number, bank in enumerate(config.banks) if steers(bank, number)]
     if len(steering) > 1:
-        return [f"banks {', '.join(steering)} all send a charge voltage; one GX that sees two of them raises an alarm"]
-    return []
+        yield f"banks {', '.join(steering)} all send a charge voltage; one GX that sees two of them raises an alarm"
+    for bank in config.banks:
+        for device in config.devices:
+            every = getattr(device, "limits_interval", 0.0)
+            if device.name in bank.from_ and every > bank.raise_after:
+                yield (f"{device.name} reads limits every {every:g} s only, so a single damaged answer could raise one"
+                       f" in {bank.name}; set its raise_after to {2 * every:g}")  # fmt: skip
 
 
 def steers(bank: Bank, number: int) -> bool:

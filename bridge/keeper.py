@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from bridge import summary as s
 from bridge.bank import Bank, Data, Readings, Round, Rules
 from bridge.config import Bank as Options
-from bridge.fields import Reading, Unit
+from bridge.fields import Channel, Reading, Unit
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
 from bridge.sinks.mqtt import encode
@@ -52,7 +52,7 @@ class Board:
         self._lock = threading.Lock()
 
     def take(self, device: str, reading: Reading) -> None:
-        if device not in self._devices or reading.topic is not None:
+        if device not in self._devices or reading.topic is not None or reading.channel is not Channel.STATE:
             return
         place = (device, reading.unit.path)
         with self._lock:

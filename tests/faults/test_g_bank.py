@@ -1,0 +1,196 @@
+"""Rows G1, G2, G4, G5, G6, G8, A3 and D2 on the running bridge: simulated stacks, a broker, a model of the driver."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.publish as publish
+
+from bridge.simulators.pylontech import PylontechSimulator
+from tests.harness import Bridge, Message, Mosquitto, Proxy, Recorder, await_true
+from tests.victron_driver import Driver, leaves
+
+BASE, TOPIC = "sb", "battery/data"
+MAX_AGE = 3.0
+
+
+@dataclass
+class Yard:
+    """A running bridge with stacks behind it and a driver on its topic."""
+
+    broker: Mosquitto
+    proxy: Proxy
+    recorder: Recorder
+    bridge: Bridge
+    stacks: list[PylontechSimulator]
+
+    def data(self, since: float = 0.0) -> list[Message]:
+        return [message for message in self.recorder.on(TOPIC) if message.at >= since]
+
+    def state(self) -> dict[str, Any]:
+        messages = self.recorder.on(f"{BASE}/bank/state")
+        return json.loads(messages[-1].payload) if messages else {}
+
+    def await_data(self, key: str, value: object, seconds: float = 15.0) -> dict[str, Any]:
+        """Wait for a message from now on in which a key has a value."""
+        since = time.monotonic()
+        wanted = lambda m: m.at >= since and leaves(json.loads(m.payload)).get(key) == value  # noqa: E731
+        return leaves(json.loads(self.recorder.wait(TOPIC, wanted, seconds).payload))
+
+    def mark(self) -> None:
+        """Let what is read from now on tell itself apart from what was read before."""
+        for stack in self.stacks:
+            for module in stack.stack.modules.values():
+                module.override["cycles"] = module.cycles + 1
+
+    def assert_marked(self, since: float) -> None:
+        """Every message that came since then is made of what was read after the mark."""
+        cycles = max(module.cycles for stack in self.stacks for module in stack.stack.modules.values()) + 1
+        found = [leaves(json.loads(message.payload))["History.ChargeCycles"] for message in self.data(since)]
+        assert set(found) == {cycles}, "something old was said"
+
+    def replayed(self) -> Driver:
+        """Return a driver that has got every message at its time, and whose timer ran beside; it must be well."""
+        driver, messages = Driver(), self.data()
+        keys = {frozenset(leaves(json.loads(message.payload))) for message in messages}
+        assert len(keys) == 1, "the key set changed"
+        tick = messages[0].at
+        for message in messages:
+            assert not message.retained
+            while tick < message.at:
+                driver.tick(tick)
+                tick += 1.0
+            driver.receive(message.payload, message.at)
+        driver.tick(tick)
+        assert (driver.frozen, driver.killed, driver.warnings) == (False, False, [])
+        return driver
+
+
+@contextmanager
+def yard(folder: Path, *sizes: int, **bank: Any) -> Iterator[Yard]:
+    """Build it, one stack for each size, and wait until the bank publishes."""
+    with ExitStack() as parts:
+        broker = parts.enter_context(Mosquitto(folder / "broker"))
+        proxy = parts.enter_context(Proxy(broker.port))
+        recorder = parts.enter_context(Recorder(broker.port))
+        stacks = [
+            parts.enter_context(
+                PylontechSimulator(f"stack{n}", modules=size, link=folder / f"stack{n}", seed=n, baud=None)
+            )
+            for n, size in enumerate(sizes)
+        ]
+        devices = [
+            {"name": stack.name, "type": "pylontech", "port": str(stack.port), "interval": 0.2, "turnaround": 0.03,
+             "limits_interval": 0.2, "max_age": MAX_AGE}
+            for stack in stacks
+        ]  # fmt: skip
+        banks = [{"name": "bank", "from": [stack.name for stack in stacks], "modules": sum(sizes), "interval": 0.5,
+                  "raise_after": 0, **bank}]  # fmt: skip
+        mqtt = {"host": "127.0.0.1", "port": proxy.port, "base_topic": BASE, "keepalive": 5}
+        config = json.dumps({"mqtt": mqtt, "devices": devices, "banks": banks})
+        bridge = parts.enter_context(Bridge(folder / "bridge", config))
+        site = Yard(broker, proxy, recorder, bridge, stacks)
+        recorder.wait(TOPIC, seconds=30)
+        yield site
+
+
+def test_g1_and_g2_modules_of_two_stacks_fall_silent_one_by_one_and_come_back(tmp_path: Path) -> None:
+    with yard(tmp_path, 2, 1) as site:
+        first = leaves(json.loads(site.data()[0].payload))
+        assert first["System.NrOfModulesOnline"] == 3
+        assert first["Info.MaxChargeVoltage"] == 52.4
+        state = site.state()
+        assert (state["phase"], state["charge_current_limit"]) == ("publishing", first["Info.MaxChargeCurrent"])
+        assert state["charge_current_reason"]
+        site.recorder.wait_payload(f"{BASE}/bank/availability", b"online")
+        one_module = first["Info.MaxDischargeCurrent"] / 3
+
+        site.stacks[0].stack.modules[0x03].silent = True
+        found = site.await_data("System.NrOfModulesOffline", 1)
+        assert found["Info.MaxDischargeCurrent"] <= 2 * one_module + 0.1
+        assert found["Alarms.BmsCable"] == 1
+
+        for stack in site.stacks:
+            for module in stack.stack.modules.values():
+                module.silent = True
+        muted = time.monotonic()
+        found = site.await_data("System.NrOfModulesOnline", 0)
+        assert time.monotonic() - muted <= MAX_AGE + 1.5
+        assert (found["Info.MaxChargeCurrent"], found["Io.AllowToCharge"], found["Alarms.InternalFailure"]) == (0, 0, 2)
+        assert found["Info.MaxDischargeCurrent"] > 0
+        said = len(site.data())
+        site.recorder.wait(f"{BASE}/bank/state", lambda m: m.at > time.monotonic() - 0.1 and b'"silent"' in m.payload)
+        time.sleep(3)  # a silence cannot be awaited
+        assert len(site.data()) == said, "something was said after the safe message"
+        assert site.recorder.on(f"{BASE}/bank/availability")[-1].payload == b"offline"
+        assert site.replayed().charge_current() == 0
+
+        for stack in site.stacks:
+            for module in stack.stack.modules.values():
+                module.silent = False
+        assert site.await_data("System.NrOfModulesOnline", 3, 30)["Info.MaxChargeCurrent"] > 0
+        assert site.replayed().charge_current() > 0
+
+
+def test_g4_nothing_of_it_is_retained_when_the_bridge_dies(tmp_path: Path) -> None:
+    with yard(tmp_path, 1) as site:
+        site.bridge.send(signal.SIGKILL)
+        site.recorder.wait_payload(f"{BASE}/status", b"offline", 20)
+        with Recorder(site.broker.port, TOPIC, f"{BASE}/status") as late:
+            late.wait_payload(f"{BASE}/status", b"offline")
+            assert late.on(TOPIC) == []
+
+
+def test_g6_another_publisher_on_the_topic_is_seen(tmp_path: Path) -> None:
+    with yard(tmp_path, 1) as site:
+        site.recorder.wait(TOPIC, lambda m: m.at > time.monotonic() - 0.3)
+        assert site.state()["other_publisher"] is False
+        for number in range(3):
+            publish.single(TOPIC, json.dumps({"Dc": {"Power": number}}), hostname="127.0.0.1", port=site.broker.port)
+        site.recorder.wait(f"{BASE}/bank/state", lambda m: json.loads(m.payload)["other_publisher"])
+        assert "someone else publishes there too" in site.bridge.log()
+
+
+def test_g5_and_a3_a_broker_that_stood_still_gets_nothing_old_afterwards(tmp_path: Path) -> None:
+    with yard(tmp_path, 2) as site:
+        site.proxy.mode = "hang"
+        site.mark()
+        time.sleep(MAX_AGE + 3)  # the fault lasts
+        went_on = time.monotonic()
+        site.proxy.resume()
+        await_true(lambda: len(site.data(went_on)) > 3, 20, "data again")
+        site.assert_marked(went_on)
+        site.replayed()
+
+
+def test_d2_after_a_freeze_only_what_was_read_since_is_said(tmp_path: Path) -> None:
+    with yard(tmp_path, 2) as site:
+        site.bridge.send(signal.SIGSTOP)
+        site.mark()
+        time.sleep(MAX_AGE + 2.5)  # the fault lasts
+        went_on = time.monotonic()
+        site.bridge.send(signal.SIGCONT)
+        await_true(lambda: len(site.data(went_on)) > 3, 15, "data again")
+        site.assert_marked(went_on)
+        assert leaves(json.loads(site.data()[-1].payload))["System.NrOfModulesOnline"] == 2
+        assert all(b'"BmsCable":0' in message.payload for message in site.data()), "an alarm for our own freeze"
+        site.replayed()
+
+
+def test_a_module_on_two_cables_counts_once_in_the_running_bridge(tmp_path: Path) -> None:
+    with ExitStack() as parts:
+        site = parts.enter_context(yard(tmp_path, 1, 1, modules=1))
+        serial = next(iter(site.stacks[0].stack.modules.values())).serial
+        next(iter(site.stacks[1].stack.modules.values())).serial = serial
+        site.stacks[1].unplug()
+        site.stacks[1].replug()
+        await_true(lambda: site.state().get("duplicate_modules"), 30, "the duplicate is named")
+        assert serial in site.state()["duplicate_modules"]
+        assert "the same module is read twice, counted once" in site.bridge.log()
