@@ -409,14 +409,14 @@ class LxpDevice:
         heard = line.heard_at
         silent = now - (heard if heard is not None else line.opened_at)
         eager = self._asking and (self._unanswered or heard is None)
-        limit = SILENT_POLLING if eager else max(SILENT_PASSIVE, self._asking + 60)
+        limit = SILENT_POLLING if eager else max(SILENT_PASSIVE, 2 * self._asking)
         if self._options.udp is not None:
             limit = self._manner.max_age
+        if self._heard_foreign and (now - self._own_at > FOREIGN_ONLY or (silent > limit and not self._heard_own)):
+            raise LinkError(f"{self._where}: answers with other serials: {', '.join(sorted(self._heard_foreign))}")
         if silent > limit:
             words = "" if heard is not None else f", since it was connected: {LOCKED}, or not a stick"
             raise LinkError(f"{self._where}: silent{words}")
-        if self._heard_foreign and now - self._own_at > FOREIGN_ONLY:
-            raise LinkError(f"{self._where}: answers with other serials: {', '.join(sorted(self._heard_foreign))}")
 
     # -- questions
 

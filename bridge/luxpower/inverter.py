@@ -155,7 +155,7 @@ class Inverter:
                 unit = self._packs[serial] = Unit(
                     serial, f"{self._manner.name} battery {serial}", PACKS.fields, self._manner.max_age, serial
                 )
-            yield Reading(unit, values, at)
+            yield Reading(unit, {field.key: values[field.key] for field in PACKS.fields}, at)
 
     def _raw(self, frame: Registers, at: float) -> Reading:
         return Reading(self.unit, raw_words(frame.function, frame.register, frame.words), at, channel=Channel.REGISTERS)

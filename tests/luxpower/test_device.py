@@ -1,0 +1,370 @@
+"""The device against a simulated stick: what it asks, learns, believes and publishes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.fields import Channel, Level
+from bridge.inbox import ReadRegisters, Refresh
+from bridge.luxpower import connection
+from bridge.luxpower.device import LxpDevice, documented_fields
+from bridge.luxpower.registers import HOLDS, INPUTS
+from bridge.simulators.lxp import LxpSimulator
+from tests.harness import Bridge, Mosquitto, Recorder, await_true, free_port
+from tests.luxpower.rig import DATALOG, SECOND, SERIAL, Site, eager, quiet, short, site
+
+__all__ = ["short"]
+pytestmark = pytest.mark.usefixtures("short")
+
+MODELS = ("acs", "hybrid", "sna", "lxp12k", "eg4")
+
+
+@pytest.fixture
+def stick() -> Iterator[LxpSimulator]:
+    with eager() as one:
+        yield one
+
+
+# -- learning and asking
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_tells_all_it_has_by_pushes_and_by_polls(model: str) -> None:
+    with eager(model=model) as one, site(one) as house:
+        house.await_states(12)
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the settings")
+        state = house.states()[-1]
+        assert list(state.values) == [field.key for field in state.unit.fields]
+        assert state.values["max_chg_curr"] is not None, "its scale follows from the model"
+        assert (state.unit.serial, state.unit.model) == (SERIAL, one.inverters[0].model.code.upper())
+        settings = house.told(Channel.SETTINGS)[-1]
+        assert settings.values["serial"] == SERIAL
+        assert list(settings.values) == [field.key for field in settings.unit.settings]
+
+
+def test_both_serials_are_learned_from_what_is_pushed(stick: LxpSimulator) -> None:
+    with site(stick) as house:
+        house.await_online()
+        assert house.states()[0].unit.serial == SERIAL
+        await_true(lambda: any(request.count for request in list(stick.requests)), 5, "a question")
+        asked = {(request.datalog, request.inverter) for request in list(stick.requests) if request.count}
+        assert asked == {(DATALOG.encode(), SERIAL.encode())}
+
+
+def test_configured_serials_are_asked_without_any_push() -> None:
+    with quiet() as one, site(one, inverter=SERIAL, datalogger=DATALOG) as house:
+        house.await_states(3)
+
+
+def test_without_a_push_nothing_is_asked_of_an_unknown_inverter() -> None:
+    with quiet() as one, site(one) as house:
+        await_true(lambda: house.device is not None and house.device._datalog, 5, "the stick's serial")
+        for _ in range(2):
+            one.heartbeat()
+        await_true(lambda: one.echoes >= 2, 5, "heartbeats answered")
+        assert not [request for request in list(one.requests) if request.count]
+        one.push()
+        house.await_states(5)
+
+
+def test_a_large_block_that_is_pushed_makes_for_large_questions() -> None:
+    with eager(model="sna") as one, site(one) as house:
+        house.await_states(5)
+        await_true(lambda: any(request.count == 120 for request in list(one.requests)), 5, "a large question")
+
+
+def test_small_sticks_are_asked_in_groups_of_forty() -> None:
+    with eager(model="acs") as one, site(one) as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the settings")
+        reads = [request for request in list(one.requests) if request.count]
+        assert max(request.count for request in reads) == 40
+        assert all(request.number // 40 == (request.number + request.count - 1) // 40 for request in reads)
+
+
+def test_a_refused_register_costs_its_own_value_only() -> None:
+    with eager(model="acs") as one, site(one) as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the settings")
+        values = house.told(Channel.SETTINGS)[-1].values
+        row = {row.register: row.key for row in HOLDS.rows}
+        assert values[row[168]] is None
+        assert None not in (values[row[167]], values[row[169]], values[row[232]])
+        inputs = house.device._inverters[SERIAL].inputs
+        await_true(lambda: [(p.first, p.length) for p in inputs.pieces] == [(0, 40), (40, 40), (80, 40)], 5,
+                   "only what an ACS has is asked for")  # fmt: skip
+        before = house.failures["refused"]
+        house.await_more(6)
+        assert house.failures["refused"] == before, "what was refused is not asked again"
+
+
+def test_a_short_reply_is_kept_and_the_rest_is_asked_for() -> None:
+    with eager(model="lxp12k") as one:
+        one.faults.short_reads = 25
+        with site(one) as house:
+            await_true(lambda: house.told(Channel.SETTINGS), 10, "the settings")
+            house.await_more(12)
+            assert house.states()[-1].values["p_load"] is not None, "register 170 was in a rest"
+            assert house.told(Channel.SETTINGS)[-1].values["system_charge_soc_limit_pct"] is not None
+
+
+def test_one_request_is_under_way_at_a_time() -> None:
+    with quiet(turnaround=0.03) as one, site(one, inverter=SERIAL) as house:
+        house.await_states(8)
+        for _ in range(20):
+            house.put(ReadRegisters("hold", 64, 1))
+        await_true(lambda: len(house.told(Channel.REGISTERS)) > 5, 5, "answers")
+        # each answer is on its way before the next question came: frames sent and requests taken alternate
+        answers = [r.at for r in one.truth.records() if r.frame in ("input", "hold")]
+        assert min(b - a for a, b in itertools.pairwise(answers)) >= 0.03
+        assert house.failures.get("no_reply", 0) == 0
+
+
+def test_settings_are_told_at_start_and_on_change_only() -> None:
+    with eager() as one, site(one, settings_interval=0.2) as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the settings")
+        house.await_more(20)
+        assert len(house.told(Channel.SETTINGS)) == 1, "the clock alone is no news"
+        one.foreign_write(67, 55)
+        await_true(lambda: len(house.told(Channel.SETTINGS)) == 2, 5, "the changed settings")
+        assert house.told(Channel.SETTINGS)[-1].values["ac_charge_soc_limit_pct"] == 55
+
+
+def test_a_setting_that_somebody_writes_is_read_again_at_once() -> None:
+    with eager() as one, site(one, settings_interval=3600) as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the settings")
+        one.foreign_write(67, 44)
+        await_true(lambda: house.told(Channel.SETTINGS)[-1].values["ac_charge_soc_limit_pct"] == 44, 5, "the change")
+
+
+def test_a_refresh_asks_everything_now() -> None:
+    with eager() as one, site(one, interval=60.0, settings_interval=3600) as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the first round")
+        before = len(one.requests)
+        house.put(Refresh())
+        await_true(lambda: len(one.requests) >= before + 5, 2, "a new round")
+
+
+def test_nothing_is_asked_when_the_interval_is_zero(stick: LxpSimulator) -> None:
+    with site(stick, interval=0.0) as house:
+        house.await_states(3)
+        house.await_after(stick.push, 3)
+        assert not [request for request in list(stick.requests) if request.count]
+        assert house.told(Channel.SETTINGS)[-1].values["serial"] == SERIAL, "settings as far as they are pushed"
+
+
+def test_heartbeats_are_answered_unless_forbidden() -> None:
+    with quiet() as one, site(one, interval=0.0), quiet() as other, site(other, interval=0.0, heartbeat=False):
+        await_true(lambda: one.echoes == 1, 5, "an answer")
+        other.heartbeat()
+        one.heartbeat()
+        await_true(lambda: one.echoes == 2, 5, "another")
+        assert other.echoes == 0
+
+
+def test_a_stick_without_its_cloud_pushes_to_a_bridge_that_answers() -> None:
+    with eager(greeting=0.3) as one:
+        one.cloud = False
+        with site(one, interval=0.0) as house:
+            house.await_states(2)
+
+
+# -- units
+
+
+def test_inverters_of_one_stick_are_told_apart_and_added_up() -> None:
+    with eager(serials=(SERIAL, SECOND)) as one, site(one, inverter=(SERIAL, SECOND)) as house:
+        for path in (SERIAL, SECOND, ""):
+            house.await_states(3, path)
+        house.await_states(6)
+        single = [house.states(SERIAL), house.states(SECOND)]
+        assert {r.unit.serial for r in single[0]} == {SERIAL}
+        total = house.states()[-1]
+        assert total.unit.serial is None
+        for key in ("p_inv", "p_to_user", "e_pv_all"):
+            sums = {round(a.values[key] + b.values[key], 1) for a in single[0] for b in single[1]}  # type: ignore[operator]
+            assert total.values[key] in sums
+        assert "v_bat" not in total.values
+
+
+def test_the_total_is_silent_while_one_inverter_is() -> None:
+    with eager(serials=(SERIAL,)) as one, site(one, inverter=(SERIAL, SECOND)) as house:
+        house.await_states(8, SERIAL)
+        assert house.states() == []
+        assert ("", True) not in house.sink.presences
+
+
+def test_a_silent_inverter_does_not_hold_up_the_other() -> None:
+    with eager(serials=(SERIAL,)) as one, site(one, inverter=(SECOND, SERIAL)) as house:
+        house.await_states(3, SERIAL)
+        before = len(one.requests)
+        house.await_states(len(house.states(SERIAL)) + 4, SERIAL, 10)
+        asked = [request.inverter for request in list(one.requests)[before:] if request.count]
+        assert asked.count(SECOND.encode()) <= asked.count(SERIAL.encode()) * 3
+
+
+def test_battery_packs_are_units_of_their_own() -> None:
+    with eager(model="eg4") as one, site(one, packs=True) as house:
+        for serial in ("PACK01180001", "PACK01180002"):
+            pack = house.await_states(1, serial)[-1]
+            assert list(pack.values) == [field.key for field in pack.unit.fields]
+            sent = [r.values[f"{serial}_cell_high"] for r in one.truth.records("packs")]
+            assert pack.values["max_cell_voltage"] in sent
+
+
+def test_what_the_configuration_says_of_the_model_counts_more_than_its_code() -> None:
+    # told a tenth on purpose, so the judge is not asked
+    with eager(model="sna") as one, Site(one, limit_divisor=100, power_unit="kw", phases="three") as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the settings")
+        assert house.told(Channel.SETTINGS)[-1].values["power_unit"] == "kW"
+        sent = {r.values["max_chg_curr"] for r in one.truth.records("input") if "max_chg_curr" in r.values}
+        told = house.states()[-1].values["max_chg_curr"]
+        assert any(told == pytest.approx(value / 10) for value in sent)
+        assert told not in sent
+
+
+# -- registers on demand
+
+
+def test_registers_are_read_on_demand(stick: LxpSimulator) -> None:
+    with site(stick, interval=60.0) as house:
+        house.await_online()
+        house.put(ReadRegisters("hold", 64, 3))
+        house.put(ReadRegisters("input", 0, 127))
+        await_true(lambda: len(house.told(Channel.REGISTERS)) == 2, 5, "two answers")
+        first, second = house.told(Channel.REGISTERS)
+        holds = stick.inverters[0].holds
+        assert first.values == {"command": "read/hold/64", "count": 3, "outcome": "done", "reason": None,
+                                **{f"hold_{n}": holds[n] for n in (64, 65, 66)}}  # fmt: skip
+        assert len([key for key in second.values if key.startswith("input_")]) == 127
+
+
+def test_a_read_that_is_refused_says_why() -> None:
+    with eager(model="acs") as one, site(one, interval=60.0) as house:
+        house.await_online()
+        house.put(ReadRegisters("hold", 168, 1))
+        await_true(lambda: house.told(Channel.REGISTERS), 5, "an answer")
+        values = house.told(Channel.REGISTERS)[0].values
+        assert (values["outcome"], values["reason"]) == ("failed", "refused: illegal register")
+
+
+def test_a_read_is_told_at_once_that_the_stick_is_away() -> None:
+    with site(None, host="127.0.0.1", port=free_port()) as house:
+        house.await_failure("link")
+        house.put(ReadRegisters("hold", 21, 1))
+        await_true(lambda: house.told(Channel.REGISTERS), 5, "an answer")
+        assert house.told(Channel.REGISTERS)[0].values["reason"] == "not connected"
+        assert house.sink.presences == []
+
+
+def test_raw_words_are_told_when_wanted(stick: LxpSimulator) -> None:
+    with site(stick, raw=True, interval=0.0) as house:
+        await_true(lambda: len(house.told(Channel.REGISTERS)) >= 3, 5, "words")
+        words = {key for reading in house.told(Channel.REGISTERS) for key in reading.values}
+        assert {"hold_7", "input_4", "input_253"} <= words
+
+
+# -- the ways in
+
+
+def test_a_stick_that_connects_to_us_is_read_and_asked() -> None:
+    port = free_port()
+    with site(None, listen=port) as house:
+        with eager(tcp_port=None, dial=("127.0.0.1", port)) as one:
+            one.ports.dial_pause = 0.1
+            house.await_states(10)
+            assert [request for request in list(one.requests) if request.count]
+            one.drop()
+            house.await_offline()
+            house.await_online()
+        house.await_offline()
+
+
+def test_a_newer_connection_of_the_same_stick_takes_over() -> None:
+    port = free_port()
+    with site(None, listen=port, interval=0.0) as house, eager(tcp_port=None, dial=("127.0.0.1", port)) as dead:
+        house.await_states(2)
+        dead.faults.hang = True  # as if it had restarted without a goodbye
+        with eager(tcp_port=None, dial=("127.0.0.1", port), model="hybrid") as alive:
+            alive.ports.dial_pause = 0.1
+            await_true(lambda: alive.truth.records("input"), 5, "the new one talks")
+            house.await_more(2)
+            assert alive.ports.peers
+
+
+def test_a_connection_from_another_address_is_turned_away() -> None:
+    port = free_port()
+    with site(None, listen=port, source="127.0.0.1") as house, eager(tcp_port=None, dial=("127.0.0.1", port)):
+        house.await_states(2)
+        with socket.socket() as stranger:
+            stranger.bind(("127.0.0.2", 0))
+            stranger.connect(("127.0.0.1", port))
+            stranger.settimeout(5)
+            assert stranger.recv(10) == b"", "ended"
+        house.await_failure("foreign")
+        house.await_more(2)
+        assert house.failures.get("link", 0) <= 1
+
+
+def test_broadcasts_are_read_and_nothing_is_ever_sent() -> None:
+    port = free_port()
+    with site(None, udp=port) as house:
+        await_true(lambda: house.device is not None and house.device.fileno() is not None, 5, "it listens")
+        with quiet(tcp_port=None, udp=("127.0.0.1", port)) as one:
+            one.push()
+            house.await_states(2)
+            house.put(ReadRegisters("hold", 1, 1))
+            await_true(lambda: house.told(Channel.REGISTERS), 5, "an answer")
+            assert house.told(Channel.REGISTERS)[0].values["reason"] == "broadcasts are for reading only"
+
+
+# -- age
+
+
+def test_what_waited_while_the_program_stood_still_is_thrown_away_and_asked_anew() -> None:
+    """Row D2: the thread does not look at its socket for a while, as a stopped process would not."""
+    with eager() as one, Site(one, interval=60.0, inverter=SERIAL) as house:
+        house.await_states(3)
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the first round is over")
+        device: LxpDevice = house.device
+        line = device._line
+        assert line is not None
+        line._looked -= connection.STOOD_STILL + 1  # it last looked that long ago
+        seen, asked = len(house.states()), len(one.requests)
+        one.push()
+        house.await_failure("late")
+        await_true(lambda: len(one.requests) > asked, 5, "asked anew")
+        await_true(lambda: len(house.states()) > seen, 5, "a state")
+
+
+# -- tables and the whole way to a broker
+
+
+def test_all_values_are_documented_from_the_tables() -> None:
+    fields = documented_fields()
+    keys = {field.key for title in fields.values() for field in title}
+    assert {row.key for row in (*INPUTS.rows, *HOLDS.rows)} <= keys
+    assert any(field.level is Level.HIDDEN for field in fields["the inverter"])
+
+
+def test_a_user_sees_the_documented_topics(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "broker") as broker, Recorder(broker.port) as recorder, eager() as one:
+        host, port = one.port.split(":")
+        entry = {"name": "house", "type": "lxp", "host": host, "port": int(port)}
+        config = json.dumps({"mqtt": {"host": "127.0.0.1", "port": broker.port}, "devices": [entry]})
+        with Bridge(tmp_path / "bridge", config) as bridge:
+            state = json.loads(recorder.wait("solarbridge/house/state").payload)
+            assert state["soc"] == 60
+            assert state["ts"]
+            settings = recorder.wait("solarbridge/house/settings", seconds=20)
+            assert json.loads(settings.payload)["serial"] == SERIAL
+            recorder.wait_payload("solarbridge/house/availability", b"online")
+            recorder.client.publish("solarbridge/house/read/hold/64", b"2")
+            answer = json.loads(recorder.wait("solarbridge/house/registers").payload)
+            assert (answer["outcome"], answer["hold_64"]) == ("done", one.inverters[0].holds[64])
+            assert bridge.stop() == 0
+        recorder.wait_payload("solarbridge/house/availability", b"offline")
