@@ -165,9 +165,8 @@ def waiting_table(kit: Kit) -> Table:
     """CPU while the bridge mostly waits: one poll a second, and the bus kept busy."""
     table = Table("Axpert: CPU while waiting")
     for words, interval in (("one poll a second", 1), ("bus kept busy", 0)):
-        with kit.simulator("axpert", "--model", "pi30") as (port, _):
-            with kit.bridge(entry(port, interval)) as subject:
-                subject.watch(4)
-                used = subject.watch(SECONDS)
+        with kit.simulator("axpert", "--model", "pi30") as (port, _), kit.bridge(entry(port, interval)) as subject:
+            subject.watch(4)
+            used = subject.watch(SECONDS)
         table.add(words, f"{used.cpu_percent:.2f} % of a core", "", "< 1 %", used.cpu_percent < 1)
     return table
