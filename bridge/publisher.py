@@ -7,6 +7,8 @@ The threads of the program, and what each may touch:
 - one thread per device, named after it (this file): owns the device object and its port alone, reads,
   decodes, and publishes through the sinks itself. Told what to do through its Inbox, told to end
   through Stop.
+- one thread per bank, named after it (keeper.py): reads the newest readings from its Board, computes and
+  publishes; owns nothing else. Device threads fill the Board, ``mqtt`` its Watch; both are locked.
 - ``mqtt`` (sinks/broker.py): owns the broker's connection: connects, receives, and sends what could
   not be sent at once. Device threads send through the same connection under its lock, without a hop.
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 
+from bridge import summary
 from bridge.devices import SLICES
 from bridge.fields import Field, Level
 
@@ -20,15 +21,18 @@ LEVELS = {Level.MAIN: "", Level.DIAGNOSTIC: "diagnostic", Level.HIDDEN: "hidden"
 
 
 def document() -> str:
-    """Return the whole page: for each device type what `documented_fields()` of its slice lists."""
+    """Return the whole page: for each device type what `documented_fields()` of its slice lists, and a bank's state."""
     parts = [HEAD]
     for device_type in sorted(SLICES):
         module = import_module(SLICES[device_type])
         for title, fields in module.documented_fields().items():
-            parts.append(f"\n## `{device_type}`: {title}\n")
-            parts.append("| key | unit | what | | values |\n|---|---|---|---|---|")
-            parts.extend(_rows(fields))
+            parts += _table(f"`{device_type}`: {title}", fields)
+    parts += _table("a bank", summary.FIELDS)
     return "\n".join(parts) + "\n"
+
+
+def _table(title: str, fields: Iterable[Field]) -> list[str]:
+    return [f"\n## {title}\n", "| key | unit | what | | values |\n|---|---|---|---|---|", *_rows(fields)]
 
 
 def _rows(fields: Iterable[Field]) -> Iterable[str]:
