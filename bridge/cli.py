@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.set_defaults(command=_check)
 
+    scan = commands.add_parser("scan", help="look who answers, in plain words")
+    scan.add_argument("--lxp", metavar="HOST[:PORT]", required=True, help="a LuxPower datalogger")
+    scan.add_argument("--seconds", type=float, default=20.0, help="how long to listen (default: %(default)g)")
+    scan.set_defaults(command=_scan)
+
     demo = commands.add_parser("demo", help="simulated devices, a broker and the bridge, here and now")
     demo.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
     demo.set_defaults(command=_demo)
@@ -78,6 +83,12 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     print(dump(config), end="")
     return 0
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from bridge.tools.scan import lxp
+
+    return lxp(arguments.lxp, arguments.seconds)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

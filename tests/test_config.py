@@ -143,7 +143,7 @@ def test_the_example_is_right() -> None:
 
 def test_what_the_example_shows_commented_out_is_right_too(tmp_path: Path) -> None:
     lines = (REPOSITORY / "config.example.yaml").read_text().splitlines()
-    shown = [re.sub(r"^( *)# (?=[ ]*[a-z_]+:( |$))", r"\1", line) for line in lines]
+    shown = [re.sub(r"^( *)# (?=[ ]*(?:- )?[a-z_]+:( |$))", r"\1", line) for line in lines]
     text = "\n".join(line for line in shown if not re.match(r" +port: hid|solarbridge:|If your|An enc", line))
     for name in ("ca.pem", "client.pem", "client.key"):
         (tmp_path / name).write_text("certificate")
@@ -154,6 +154,7 @@ def test_what_the_example_shows_commented_out_is_right_too(tmp_path: Path) -> No
     assert config.mqtt.tls is not None
     assert config.logging.max_megabytes == 20
     assert "port: /dev/ttyUSB0" in dump(config)
+    assert {options.type for options in config.devices} >= {"axpert", "lxp"}
 
 
 # -- what is refused. Each sample is the file, the line of the problem, its key and a word of the advice.

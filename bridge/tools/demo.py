@@ -27,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from bridge.errors import BridgeError
 from bridge.simulators.axpert import AxpertSimulator
+from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.simulator import Simulator
 from bridge.tools.brokers import DemoBroker, free_port
 
@@ -36,19 +37,29 @@ PORT = 18830
 
 @dataclass(frozen=True, slots=True)
 class DemoDevice:
-    """A simulated device and its entry in the bridge's configuration, but for the port."""
+    """A simulated device and its entry in the bridge's configuration, but for where it is."""
 
     simulator: Simulator
     entry: dict[str, Any]
+
+    def configured(self) -> dict[str, Any]:
+        """Return the whole entry, once the simulator has started."""
+        port = self.simulator.port
+        if not isinstance(self.simulator, LxpSimulator):
+            return {**self.entry, "port": port}
+        host, _, number = port.rpartition(":")
+        return {**self.entry, "host": host, "port": int(number)}
 
 
 def demo_devices(folder: Path) -> list[DemoDevice]:
     """Return what lives in the demo's house; ports are links in `folder`."""
     roof = AxpertSimulator("roof", model="max", link=folder / "roof")
     barn = AxpertSimulator("barn", model="pi30", units=3, transport="hid", link=folder / "barn", seed=2)
+    house = LxpSimulator("house", model="lxp12k", greeting=0.5, pace=0.3, push_interval=20.0)
     return [
         DemoDevice(roof, {"name": "roof", "type": "axpert"}),
         DemoDevice(barn, {"name": "barn", "type": "axpert", "topics": {"parallel": "power/barn"}}),
+        DemoDevice(house, {"name": "house", "type": "lxp", "interval": 10}),
     ]
 
 
@@ -117,7 +128,7 @@ def _stage() -> Iterator[tuple[Viewer, subprocess.Popen[bytes], list[str], int, 
         entries = []
         for device in demo_devices(folder):
             stack.enter_context(device.simulator)
-            entries.append({**device.entry, "port": device.simulator.port})
+            entries.append(device.configured())
         config = folder / "config.yaml"
         config.write_text(_configuration(port, entries))
         viewer = Viewer(port)
