@@ -14,7 +14,7 @@ from importlib import import_module
 from bench.kit import kit
 from tests.shared import REPOSITORY
 
-ALL = ("axpert", "core")
+ALL = ("axpert", "pylontech", "core")
 
 
 def main() -> None:

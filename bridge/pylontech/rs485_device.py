@@ -203,7 +203,7 @@ class StackDevice:
             queue.append(group_question(command, group, grouped[group, command]))
         rare = self._rare(ready, now)
         if rare is not None:
-            queue.append(rare)
+            queue.appendleft(rare)
         return queue
 
     def _grouped(self, ready: list[Station], now: float) -> dict[tuple[int, int], int]:
