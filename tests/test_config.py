@@ -155,6 +155,7 @@ def test_what_the_example_shows_commented_out_is_right_too(tmp_path: Path) -> No
     assert config.logging.max_megabytes == 20
     assert "port: /dev/ttyUSB0" in dump(config)
     assert {options.type for options in config.devices} >= {"axpert", "lxp"}
+    assert [(bank.topic, bank.from_, bank.modules) for bank in config.banks] == [("battery/data", ("batteries",), 4)]
 
 
 # -- what is refused. Each sample is the file, the line of the problem, its key and a word of the advice.
@@ -685,3 +686,44 @@ def test_two_devices_on_a_network_may_have_the_same_port_but_not_the_same_addres
     path.write_text(HEAD + LXP % "stick")
     with pytest.raises(ConfigError, match=r"devices\[1\]\.host: the same port"):
         load(path, {})
+
+
+# -- banks
+
+BANK = GOOD + "banks:\n  - name: bank\n    from: [roof]\n"
+
+
+def test_a_bank_needs_its_devices_and_has_a_default_for_all_else(tmp_path: Path) -> None:
+    config = loaded(tmp_path, BANK)
+    (bank,) = config.banks
+    assert (bank.from_, bank.topic, bank.interval, bank.discharge_when_silent) == (
+        ("roof",), "battery/data", 1.0, "unchanged",
+    )  # fmt: skip
+    assert config.warnings == ()
+    assert "from:\n  - roof" in dump(config)
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ("banks:\n  - name: bank\n", "banks[0].from: missing"),
+        ("banks:\n  - {name: bank, from: []}\n", "banks[0].from: found an empty list"),
+        ("banks:\n  - {name: bank, from: [roof, roof]}\n", "names a device twice"),
+        ("banks:\n  - {name: bank, from: [attic]}\n", "bank is made of 'attic', but devices are roof"),
+        ("banks:\n  - {name: roof, from: [roof]}\n", "the same name as devices[0]"),
+        ("banks:\n  - {name: health, from: [roof]}\n", "a topic of the bridge itself"),
+        ("banks:\n  - {name: a, from: [roof]}\n  - {name: b, from: [roof]}\n", "a and b have the same topic"),
+        ("banks:\n  - {name: bank, from_: [roof]}\n", "from_: unknown key; did you mean from?"),
+        ("banks:\n  - {name: bank, from: [roof], topic: battery/#}\n", "a topic to publish on"),
+        ("banks:\n  - {name: bank, from: [roof], max_age: 60}\n", "2 to 55"),
+    ],
+)
+def test_a_bank_that_cannot_be_is_refused(tmp_path: Path, lines: str, complaint: str) -> None:
+    assert complaint in " ".join(problems(tmp_path, GOOD + lines))
+
+
+def test_two_banks_that_steer_are_warned_of_and_further_ones_do_not_by_default(tmp_path: Path) -> None:
+    second = "  - {name: pack, from: [roof], topic: battery/two%s}\n"
+    assert loaded(tmp_path, BANK + second % "").warnings == ()
+    (warning,) = loaded(tmp_path, BANK + second % ", controls: true").warnings
+    assert "banks bank, pack all send a charge voltage" in warning

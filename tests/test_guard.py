@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.config import Bank, load
 from bridge.errors import ConfigError
 from bridge.fields import Value
-from bridge.guard import Backlash, Curve, Limit, Limits, ModuleGuard, total_current, voltage_cap
+from bridge.guard import SHAPES, Backlash, Curve, Limit, Limits, ModuleGuard, total_current, voltage_cap
 from tests.battery_modules import state, without
 from tests.shared import REPOSITORY
 
@@ -313,3 +313,14 @@ def test_the_preset_gives_the_limits_of_extra200tomqtt(
     assert allowed.discharge is not None
     assert min(allowed.voltage.value, voltage_cap(bank, [15]).value) == volts
     assert (allowed.charge.value, allowed.discharge.value) == (charge_amperes, discharge_amperes)
+
+
+def test_the_documented_default_curves_are_the_defaults(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "bank.md").read_text(encoding="utf-8")
+    block = text.partition("```yaml\n")[2].partition("```")[0]
+    written = bank_of(tmp_path, "".join(f"    {line}\n" for line in block.splitlines()))
+    names = [line.partition(":")[0] for line in block.splitlines()]
+    assert names == [name for name in SHAPES if getattr(Limits(), name) is not None]
+    assert [getattr(written, name) for name in names] == [getattr(Limits(), name) for name in names]
+    for name in names:
+        assert bank_of(tmp_path, f"    {name}: null\n") != bank_of(tmp_path, "")
