@@ -265,7 +265,8 @@ class ConsoleReader:
         if line.woken != self._woken:
             # it was switched off and on: the modules may have changed places
             self._woken = line.woken
-            self._sure.clear()
+            for position in self._positions():
+                self._doubt(position)
         return reply
 
     def _present(self, position: int) -> None:

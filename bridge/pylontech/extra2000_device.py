@@ -146,7 +146,7 @@ class Extra2000Device(ConsoleReader):
     # -- the round
 
     def _ask_round(self) -> Iterator[Reading | None]:
-        asking = deque(self._to_ask())
+        asking, told = deque(self._to_ask()), False
         while asking:
             position = asking.popleft()
             try:
@@ -171,8 +171,9 @@ class Extra2000Device(ConsoleReader):
             self._silent.pop(position, None)
             self._present(position)
             self._rows[position] = reply
+            told = True
             yield from self._readings(position)
-        whole = self._stack_reading()
+        whole = self._stack_reading() if told else None
         yield whole
         if whole is not None and self._topics.bank is not None:
             yield self._bank_reading(whole, self._topics.bank)

@@ -1,0 +1,412 @@
+"""The console device on simulated consoles over real ptys: what it asks, believes, publishes and survives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge.errors import LinkError, NoReply, Stopped
+from bridge.pylontech import console_connection
+from bridge.simulators.pylontech_stack import make_modules
+from tests.pylontech.console_rig import ConsoleRig, check, console, shorten, states, wrong
+from tests.transports.lines import descriptors
+
+Make = Callable[..., ConsoleRig]
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)
+
+
+@pytest.fixture
+def rig() -> Iterator[Make]:
+    rigs: list[ConsoleRig] = []
+
+    def make(options: dict[str, Any] | None = None, **simulated: Any) -> ConsoleRig:
+        rigs.append(console(options, **simulated))
+        return rigs[-1]
+
+    yield make
+    for one in rigs:
+        one.close()
+
+
+# -- reading a stack
+
+
+@pytest.mark.parametrize(
+    "models",
+    [["US2000", "US2000"], ["US2000C", "US2000"], ["US5000", "US2000C", "US5000"], ["US3000D", "US3000C"], ["16-cell"]],
+)
+def test_every_layout_is_read_without_a_wrong_value(rig: Make, models: list[str]) -> None:
+    one = rig(modules=models)
+    one.settle()
+    one.poll(20)
+    check(one)
+    whole = states(one.readings)[-1]
+    assert (whole["modules_online"], whole["modules_offline"]) == (len(models), 0)
+    assert whole["soc"] is not None
+    assert whole["alarm"] is False
+    assert one.sim.wakes == 0
+
+
+def test_a_serial_number_is_read_twice_before_a_module_is_believed(rig: Make) -> None:
+    one = rig(modules=2)
+    polled = one.device.poll()
+    first = next(reading for reading in polled if reading is not None)
+    assert first.unit.path == one.serial(1)
+    assert len(one.sim.truth.records("info")) == 2
+
+
+def test_the_stack_says_nothing_before_each_module_has_a_name(rig: Make) -> None:
+    one = rig(modules=3)
+    one.settle()
+    for reading in one.readings:
+        if not reading.unit.path:
+            assert (reading.values["modules_online"], reading.values["modules_offline"]) == (3, 0)
+
+
+def test_a_us3000d_is_named_by_info_alone_and_its_slaves_by_their_places(rig: Make) -> None:
+    one = rig(modules=["US3000D", "US3000C"])
+    one.settle()
+    assert {reading.unit.path for reading in one.readings} == {"", one.serial(1), "2"}
+    module = states(one.readings, one.serial(1))[-1]
+    assert module["cell_voltage_word"].startswith("0x4")
+    assert "power_events" not in module
+    one.poll(10)
+    assert one.failures()["refused"] == 7  # info 1, info 2 twice, stat 1, stat 2, soh 1, soh 2: not again for an hour
+    one.poll(10)
+    assert one.failures()["refused"] == 7
+    assert states(one.readings, one.serial(1))[-1]["cycles"] == one.sim.stack.modules[1].cycles
+
+
+def test_pwr_is_asked_in_every_round_and_bat_in_turn(rig: Make) -> None:
+    one = rig(modules=4)
+    one.settle()
+    one.sim.truth.clear()
+    one.poll(20)
+    asked = [record.frame for record in one.sim.truth.records()]
+    assert asked.count("pwr") == 20
+    assert 0 < asked.count("bat") <= 2 * 20
+    assert {r.unit for r in one.sim.truth.records("bat")} == {one.serial(n) for n in range(1, 5)}
+
+
+def test_limits_are_told_after_a_login_only(rig: Make) -> None:
+    alone, logged_in = rig(modules=2), rig({"login": True}, modules=2)
+    for one in (alone, logged_in):
+        one.settle()
+        one.poll(3)
+        check(one)
+    assert "module_charge_current_limit" not in states(alone.readings)[-1]
+    limits = states(logged_in.readings)[-1]
+    assert (limits["module_charge_current_limit"], limits["charge_current_limit"]) == (25.0, 50.0)
+    logged_in.sim.restart()  # it comes back out of debug mode
+    logged_in.poll_until(lambda new: len(new) > 20)
+    logged_in.sim.truth.clear()
+    logged_in.poll_until(lambda _: logged_in.sim.truth.records("pwrsys"))
+
+
+def test_only_listed_modules_are_read_and_one_that_is_not_there_is_offline(rig: Make) -> None:
+    one = rig({"modules": (1, 3, 5)}, modules=3)
+    one.poll_until(lambda new: len({r.unit.path for r in new}) == 3)
+    one.poll(5)
+    check(one)
+    assert {reading.unit.path for reading in one.readings} == {"", one.serial(1), one.serial(3)}
+    assert (states(one.readings)[-1]["modules_online"], states(one.readings)[-1]["modules_offline"]) == (2, 1)
+
+
+def test_refresh_asks_everything_in_the_next_round(rig: Make) -> None:
+    one = rig({"cells_interval": 3600.0}, modules=2)
+    one.settle()
+    one.poll(10)
+    one.sim.truth.clear()
+    one.poll()
+    assert not {"stat", "bat", "time"} & {record.frame for record in one.sim.truth.records()}
+    one.device.refresh()
+    one.poll()
+    assert {"pwr", "pwr N", "info", "stat", "bat", "soh", "time"} == {r.frame for r in one.sim.truth.records()}
+
+
+# -- modules come and go
+
+
+def test_a_module_that_is_taken_out_grows_old_and_is_offline(rig: Make) -> None:
+    one = rig({"max_age": 0.3}, modules=3)
+    one.settle()
+    gone = one.serial(2)
+    one.sim.remove(2)
+    new = one.poll_until(lambda new: states(new) and states(new)[-1]["modules_offline"] == 1)
+    assert states(new)[-1]["modules_online"] == 2
+    one.readings.clear()
+    one.poll(5)
+    assert gone not in {reading.unit.path for reading in one.readings}
+    check(one)
+
+
+def test_a_module_that_is_added_is_named_and_read(rig: Make) -> None:
+    one = rig(modules=2)
+    one.settle()
+    added = make_modules(1, "US2000C", 77, 55.0)[0]
+    one.sim.add(3, added)
+    one.poll_until(lambda new: added.serial in {r.unit.path for r in new})
+    one.poll(5)
+    assert states(one.readings)[-1]["modules_online"] == 3
+    check(one)
+
+
+def test_modules_that_change_places_keep_their_names(rig: Make) -> None:
+    one = rig(modules=["US2000C", "US2000C"])
+    one.sim.stack.modules[2].soc = 30.0
+    one.settle()
+    first, second = one.serial(1), one.serial(2)
+    one.sim.swap(1, 2)
+    one.poll_until(lambda new: {r.unit.path for r in new if r.values.get("address") == 2} & {first})
+    one.poll(5)
+    assert {reading.unit.path for reading in one.readings} == {"", first, second}
+    check(one)
+
+
+def test_a_step_that_cannot_be_is_taken_only_when_it_stays(rig: Make) -> None:
+    one = rig(modules=1)
+    one.settle()
+    one.sim.stack.modules[1].override["Coulomb"] = "20%"
+    one.poll()
+    assert {state["soc"] for state in states(one.readings, one.serial(1))} == {62}
+    assert one.failures()["implausible"] >= 1
+    one.poll_until(lambda new: 20 in {state["soc"] for state in states(new, one.serial(1))})
+
+
+@pytest.mark.parametrize("text", ["130%", "-", "6?%", "1000%"])
+def test_a_row_that_makes_no_sense_costs_only_its_own_module(rig: Make, text: str) -> None:
+    one = rig(modules=3)
+    one.settle()
+    one.readings.clear()
+    one.sim.stack.modules[2].override["Coulomb"] = text
+    one.poll(5)
+    assert {None, 62} >= {state["soc"] for state in states(one.readings, one.serial(2))}
+    assert len(states(one.readings, one.serial(1))) >= 5
+    assert len(states(one.readings, one.serial(3))) >= 5
+
+
+def test_cells_that_do_not_make_up_their_module_are_refused(rig: Make) -> None:
+    one = rig(modules=1)
+    one.settle()
+    one.sim.stack.modules[1].override["cell_7"] = 2312  # one digit, 3312 before
+    one.readings.clear()
+    one.poll(6)
+    assert one.failures()["implausible"] >= 1
+    assert 2.312 not in {state["cell_7_voltage"] for state in states(one.readings, one.serial(1))}
+
+
+# -- waking
+
+
+def test_a_sleeping_console_is_woken_once(rig: Make) -> None:
+    one = rig(modules=2, asleep=True)
+    one.settle()
+    assert one.sim.wakes == 1
+    check(one)
+
+
+def test_a_console_that_answers_is_never_woken(rig: Make) -> None:
+    one = rig(modules=2)
+    one.settle()
+    for knob, value in (("cut", 40), ("noise_inside", b"\x00\xff?>"), ("swallow", 2), ("no_end", True), ("flips", 4)):
+        setattr(one.sim.faults, knob, value)
+        one.poll(2)
+        one.sim.faults.clear()
+        one.poll(2)
+    assert one.sim.wakes == 0
+    check(one)
+
+
+def test_a_console_that_went_to_sleep_is_woken_and_says_who_it_is_again(rig: Make) -> None:
+    one = rig(modules=2, asleep=True)
+    one.settle()
+    one.sim.restart()
+    known = len(one.sim.truth.records("info"))
+    one.poll_until(lambda _: len(one.sim.truth.records("info")) >= known + 2)
+    assert one.sim.wakes == 2
+    one.poll(3)
+    check(one)
+
+
+def test_a_console_at_another_speed_gives_nothing(rig: Make) -> None:
+    one = rig(modules=2, speed=9600, strict_speed=True)
+    assert one.poll(2) == []
+    assert one.silent_rounds == 2
+
+
+def test_a_talking_line_without_a_prompt_is_not_woken(rig: Make) -> None:
+    one = rig(modules=1)
+    one.sim.faults.mutate = lambda reply: b"half a prompt"
+    one.sim.faults.times = None
+    assert one.poll(2) == []
+    assert one.silent_rounds == 2
+    assert one.sim.wakes == 0
+    one.sim.faults.clear()
+    one.settle()
+
+
+# -- faults of the line
+
+KNOBS: list[tuple[str, Any]] = [
+    ("swallow", 3), ("delay", 0.5), ("cut", 1), ("cut", 60), ("cut", 300), ("cut", -6), ("flips", 6),
+    ("flip", (200, 0x10)), ("noise_before", b"\xfe\x00garbage @ $$ pylon\r\n"), ("noise_before", b"\r\npylon>"),
+    ("noise_inside", b"#\x80#"), ("noise_inside", b"\r\npylon>"), ("noise_after", b"\xff\xff"),
+    ("noise_after", b"\r\npylon>\r\npylon>"), ("merge", 2), ("duplicates", 1), ("byte_pause", 0.0002),
+    ("pause_at", (100, 0.1)), ("pause_at", (100, 0.4)), ("silent", True), ("no_end", True), ("no_prompt", True),
+    ("stray", True), ("plain_lines", True), ("locked", True), ("busy", frozenset({2})),
+    ("overwrite", (150, b"999")), ("swap", (180, 181)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("knob", "value"), KNOBS, ids=[f"{knob}-{value}" for knob, value in KNOBS])
+def test_no_fault_of_the_line_brings_a_wrong_value_or_stays(rig: Make, knob: str, value: Any) -> None:
+    one = rig(modules=2)
+    one.settle()
+    setattr(one.sim.faults, knob, value)
+    one.poll(2)
+    one.sim.faults.clear()
+    one.poll_until(lambda new: len(states(new, one.serial(1))) > 2 and len(states(new, one.serial(2))) > 2)
+    check(one)
+    assert one.sim.wakes == 0 or knob in ("silent", "swallow", "delay")  # only where nothing at all came in time
+
+
+def test_an_answer_cut_anywhere_is_never_published(rig: Make) -> None:
+    one = rig(modules=1)
+    one.settle()
+    whole = len(_raw(one))
+    for cut in range(0, whole, whole // 25):
+        one.sim.faults.only = b"pwr\n"
+        one.sim.faults.cut = cut
+        one.sim.faults.times = 1
+        one.poll()
+    one.sim.faults.clear()
+    one.poll(2)
+    check(one)
+
+
+def _raw(one: ConsoleRig) -> bytes:
+    return b"pwr\n\r@\r\r\n" + b" " * 1800
+
+
+def test_the_retry_brings_what_the_first_try_lost(rig: Make) -> None:
+    one = rig(modules=2)
+    one.settle()
+    one.sim.faults.cut, one.sim.faults.times = 200, 1
+    one.readings.clear()
+    one.poll()
+    assert len(states(one.readings, one.serial(1))) >= 1
+    assert sum(one.failures().values()) >= 1
+
+
+def test_a_busy_module_is_no_module_without_a_name(rig: Make) -> None:
+    one = rig(modules=2)
+    one.sim.faults.busy, one.sim.faults.busy_with_success = frozenset({2}), True
+    one.poll(4)
+    assert {reading.unit.path for reading in one.readings} == {"", one.serial(1)}
+    assert states(one.readings)[-1]["modules_offline"] == 1
+    one.sim.faults.clear()
+    one.device.refresh()
+    one.settle()
+    check(one)
+
+
+def test_a_silent_console_is_no_reply_and_endless_noise_too(rig: Make) -> None:
+    one = rig(modules=1)
+    one.settle()
+    one.sim.faults.silent = True
+    with pytest.raises(NoReply):
+        list(one.device.poll())
+    one.sim.faults.clear()
+    one.sim.faults.chatter = True
+    one.poll(1)
+    one.sim.faults.clear()
+    one.settle()
+    check(one)
+
+
+def test_an_answer_that_waited_for_a_frozen_process_is_dropped(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=1)
+    one.settle()
+    monkeypatch.setattr(console_connection, "SLICE", 0.05)
+    monkeypatch.setattr(console_connection, "STANDSTILL", 0.05)
+    read = one.device._console._link.read
+
+    def stand_still(deadline: float) -> bytes:
+        # stopping this very process would stop the simulator in it too
+        time.sleep(0.2)
+        return bytes(read(deadline))
+
+    monkeypatch.setattr(one.device._console._link, "read", stand_still)
+    one.readings.clear()
+    one.poll()
+    assert one.readings == []
+    assert one.failures()["late"] >= 1
+
+
+def test_waiting_costs_no_processor_time(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=1)
+    one.settle()
+    monkeypatch.setattr(console_connection, "OTHERS_THINKING", 1.0)
+    one.sim.faults.silent = True
+    began = time.thread_time()
+    one.poll()
+    assert time.thread_time() - began < 0.1
+
+
+# -- the port
+
+
+def test_an_unplugged_port_is_a_link_error_and_is_read_again_under_its_link(rig: Make, tmp_path: Any) -> None:
+    one = rig(modules=2, link=tmp_path / "console")
+    one.settle()
+    before = descriptors()
+    for _ in range(3):
+        one.sim.unplug()
+        with pytest.raises(LinkError):
+            one.poll()
+        one.device.close()
+        with pytest.raises(LinkError, match="not there"):
+            one.device.open()
+        one.sim.replug()
+        one.device.open()
+        one.settle()
+    assert descriptors() <= before
+    check(one)
+
+
+def test_a_closed_device_is_a_link_error(rig: Make) -> None:
+    one = rig(modules=1)
+    one.device.close()
+    one.device.close()
+    with pytest.raises(LinkError, match="not open"):
+        one.poll()
+
+
+def test_stop_ends_a_waiting_device_at_once(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=1)
+    one.settle()
+    monkeypatch.setattr(console_connection, "OTHERS_THINKING", 60.0)
+    one.sim.faults.silent = True
+    threading.Timer(0.1, one.world.stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        one.poll()
+    assert time.monotonic() - began < 5.0
+
+
+def test_the_judge_sees_a_wrong_value(rig: Make) -> None:
+    one = rig(modules=1)
+    one.settle()
+    record = one.sim.truth.records("pwr")[-1]
+    assert wrong(one, one.readings) == []
+    one.sim.truth.clear()
+    assert wrong(one, one.readings[-1:]) != []
+    assert record.whole

@@ -1,0 +1,355 @@
+"""The Extra2000 device on a simulated console over a real pty; D numbers are defects of extra200tomqtt.
+
+Source of the defects: ned-kelly/extra200tomqtt at commit e34feed.
+"""
+
+from __future__ import annotations
+
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.config import load
+from bridge.errors import ConfigError, LinkError, NoReply
+from bridge.guard import Limits
+from bridge.pylontech import console_connection, extra2000_device
+from bridge.pylontech.extra2000_device import Options, Topics
+from tests.pylontech.console_rig import ConsoleRig, check, extra2000, on, shorten, states
+
+Make = Callable[..., ConsoleRig]
+
+BATTERY, BANK = "v/battery_{n}", "v/pylon"
+TOPICS = Topics(battery=BATTERY, bank=BANK)
+LIMITS = Limits(module_charge_current=25.0, module_discharge_current=20.0, raise_after=0.0)
+COMPATIBLE = {"topics": TOPICS, "limits": LIMITS}
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)
+    monkeypatch.setattr(extra2000_device, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(extra2000_device, "LONGEST_PAUSE", 0.1)
+
+
+@pytest.fixture
+def rig() -> Iterator[Make]:
+    rigs: list[ConsoleRig] = []
+
+    def make(options: dict[str, Any] | None = None, **simulated: Any) -> ConsoleRig:
+        rigs.append(extra2000(options, **simulated))
+        return rigs[-1]
+
+    yield make
+    for one in rigs:
+        one.close()
+
+
+def bank(one: ConsoleRig, rounds: int = 2) -> dict[str, Any]:
+    """Return the bank's newest message of so many rounds."""
+    return on(one.poll(rounds), BANK)[-1]
+
+
+def until_bank(one: ConsoleRig, done: Callable[[dict[str, Any]], bool], seconds: float = 10.0) -> dict[str, Any]:
+    new = one.poll_until(lambda new: any(done(message) for message in on(new, BANK)), seconds)
+    return next(message for message in on(new, BANK) if done(message))
+
+
+def shape(message: dict[str, Any]) -> list[str]:
+    sections = ([key, *value] if isinstance(value, dict) else [key] for key, value in message.items())
+    return [key for section in sections for key in section]
+
+
+# -- reading
+
+
+def test_it_wakes_logs_in_and_reads_every_module(rig: Make) -> None:
+    one = rig({"modules": (1, 2, 3)}, modules=3, asleep=True)
+    one.settle()
+    one.poll(5)
+    check(one)
+    assert one.sim.wakes == 1
+    assert one.device._console.logged_in
+    assert {reading.unit.path for reading in one.readings} == {"", *(one.serial(n) for n in (1, 2, 3))}
+    whole = states(one.readings)[-1]
+    assert (whole["modules_online"], whole["module_charge_current_limit"]) == (3, 25.0)
+
+
+def test_topics_are_off_unless_configured(rig: Make) -> None:
+    one = rig(modules=2)
+    one.settle()
+    one.poll(5)
+    assert {reading.topic for reading in one.readings} == {None}
+
+
+def test_a_console_that_does_not_let_in_is_read_all_the_same(rig: Make) -> None:
+    one = rig(modules=2)
+    one.sim.faults.mutate = lambda said: said.replace(b"pylon_debug>", b"pylon>")
+    one.settle()
+    assert not one.device._console.logged_in
+    check(one)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [("cut", 100), ("no_end", True), ("no_prompt", True), ("swallow", 2), ("noise_inside", b"\xff\r\n@"),
+     ("stray", True), ("busy", frozenset({2})), ("flips", 5), ("duplicates", 1), ("locked", True), ("plain_lines", True)],
+)  # fmt: skip
+def test_no_fault_of_the_line_brings_a_wrong_value_or_stays(rig: Make, knob: str, value: Any) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    setattr(one.sim.faults, knob, value)
+    one.poll(2)
+    one.sim.faults.clear()
+    one.poll_until(lambda new: len(states(new, one.serial(1))) > 2 and len(states(new, one.serial(2))) > 2)
+    check(one)
+
+
+def test_an_unplugged_port_is_a_link_error_and_is_read_again(rig: Make, tmp_path: Path) -> None:
+    one = rig(modules=2, link=tmp_path / "garage")
+    one.settle()
+    one.sim.unplug()
+    with pytest.raises(LinkError):
+        one.poll()
+    one.device.close()
+    one.sim.replug()
+    one.device.open()
+    one.settle()
+    check(one)
+
+
+def test_a_silent_module_is_asked_more_rarely(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra2000_device, "FIRST_PAUSE", 60.0)
+    one = rig({"modules": (1, 2)}, modules=2)
+    one.settle()
+    one.sim.faults.only, one.sim.faults.silent = b" 2\n", True
+    one.poll(1)
+    one.sim.faults.clear()
+    silence = one.failures()["no_reply"]
+    one.readings.clear()
+    one.poll(10)
+    assert one.failures()["no_reply"] == silence
+    assert len(states(one.readings, one.serial(1))) >= 10
+
+
+# -- the defects
+
+
+def test_d1_a_silent_battery_is_no_answer_however_well_bytes_are_taken(rig: Make) -> None:
+    one = rig({"modules": (1,)}, modules=1)
+    one.settle()
+    one.sim.faults.silent = True
+    for _ in range(2):
+        with pytest.raises(NoReply):
+            list(one.device.poll())
+
+
+def test_d2_a_cut_answer_publishes_nothing(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
+    one.settle()
+    one.readings.clear()
+    for cut in range(5, 900, 97):
+        one.sim.faults.cut = cut
+        one.poll()
+        one.sim.faults.clear()
+        assert one.readings == [], cut
+
+
+def test_d3_waiting_costs_no_processor_time(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig({"modules": (1,)}, modules=1)
+    one.settle()
+    monkeypatch.setattr(console_connection, "OTHERS_THINKING", 1.0)
+    one.sim.faults.silent = True
+    began = time.thread_time()
+    one.poll()
+    assert time.thread_time() - began < 0.1
+
+
+def test_d4_modules_are_found_and_each_has_its_own_name_and_rating(rig: Make) -> None:
+    one = rig(modules=["Extra2000", "US2000", "US2000C"])
+    one.settle()
+    for position in (1, 2, 3):
+        state, module = states(one.readings, one.serial(position))[-1], one.sim.stack.modules[position]
+        assert state["serial"] == module.serial
+        assert state["max_charge_current"] == module.model.protection.charge
+
+
+def test_d5_the_speed_is_changed_on_the_open_port_and_nobody_else_can_open_it(rig: Make) -> None:
+    one = rig(modules=1, asleep=True)
+    fd = one.device._console._link.fileno()
+    one.settle()
+    assert one.device._console._link.fileno() == fd
+    assert termios.tcgetattr(fd)[4] == termios.B19200
+    other = extra2000_device.build(Options(name="x", type="x", port=one.sim.port), one.world.context)
+    with pytest.raises(LinkError, match="in use"):
+        other.open()
+
+
+def test_d6_speed_and_limits_are_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    text = (
+        "mqtt: {host: localhost}\ndevices:\n  - name: garage\n    type: pylontech-extra2000\n    port: /dev/ttyX\n"
+        "    baud: 9600\n    topics: {battery: 'v/battery_{n}', bank: v/pylon}\n    limits: {max_charge_voltage: 51.5, "
+        "module_charge_current: 40, module_discharge_current: 50, charge_by_cell: {points: [[3.4, 1], [3.5, 0]]}}\n"
+    )
+    file.write_text(text)
+    options: Any = load(file, {}).devices[0]
+    assert (options.baud, options.limits.max_charge_voltage, options.topics.bank) == (9600, 51.5, "v/pylon")
+    file.write_text(text.replace("module_charge_current: 40, ", "").replace("{n}", ""))
+    with pytest.raises(ConfigError) as refused:
+        load(file, {})
+    assert "{n}" in str(refused.value)
+    file.write_text(text.replace("module_charge_current: 40, ", ""))
+    with pytest.raises(ConfigError, match=r"limits\.module_charge_current: missing"):
+        load(file, {})
+
+
+def test_d8_every_message_has_the_same_keys(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    for power in (900.0, -900.0, 0.0):
+        one.sim.stack.power = power
+        one.poll(3)
+    one.sim.faults.only, one.sim.faults.swallow = b"bat", 4
+    one.poll(3)
+    for topic in ("v/battery_1", "v/battery_2", BANK):
+        messages = on(one.readings, topic)
+        assert len(messages) > 6
+        assert len({tuple(shape(message)) for message in messages}) == 1
+    assert {m["TimeToGo"] is None for m in on(one.readings, BANK)} == {True, False}
+
+
+def test_d9_when_all_modules_are_silent_nothing_is_said(rig: Make) -> None:
+    one = rig({"modules": (1, 2), "max_age": 0.3, **COMPATIBLE}, modules=2)
+    bank(one, 6)
+    one.sim.faults.silent = True
+    one.readings.clear()
+    one.poll(2)
+    assert one.readings == []
+
+
+def test_d10_one_lost_reading_changes_no_limit(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    before = bank(one, 6)["Info"]
+    assert before == {"MaxChargeVoltage": 52.4, "MaxChargeCurrent": 50.0, "MaxDischargeCurrent": 40.0}
+    one.sim.faults.only, one.sim.faults.swallow = b"pwr 2\n", 2
+    for message in on(one.poll(3), BANK):
+        assert message["Info"] == before
+        assert message["System"]["NrOfModulesOnline"] == 2
+
+
+def test_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig: Make) -> None:
+    one = rig({"modules": (1, 2, 3), "max_age": 0.6, **COMPATIBLE}, modules=3)
+    assert bank(one, 8)["System"]["NrOfModulesOnline"] == 3
+    one.sim.stack.modules[2].silent = True
+    message = until_bank(one, lambda message: message["System"]["NrOfModulesOffline"] == 1)
+    assert message["System"]["NrOfModulesOnline"] == 2
+    assert (message["Info"]["MaxChargeCurrent"], message["Info"]["MaxDischargeCurrent"]) == (50.0, 40.0)
+    one.readings.clear()
+    one.poll(3)
+    assert on(one.readings, "v/battery_2") == []
+    one.sim.stack.modules[2].silent = False
+    message = until_bank(one, lambda message: message["System"]["NrOfModulesOnline"] == 3)
+    assert message["Info"]["MaxChargeCurrent"] == 75.0
+
+
+def test_d12_protections_are_alarms_of_level_two(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
+    one.settle()
+    for events, level in ((0x2, 1), (0x1, 2), (0x3, 2), (0x0, 0)):
+        one.sim.stack.modules[1].power_events = events
+        assert on(one.poll(3), "v/battery_1")[-1]["Alarms"]["HighVoltage"] == level
+
+
+def test_d13_soc_is_weighted_and_extreme_cells_carry_their_module(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=["US2000", "US5000"])
+    one.sim.stack.modules[1].soc, one.sim.stack.modules[2].soc = 20.0, 80.0
+    message = bank(one, 8)
+    assert message["Soc"] == pytest.approx((20 * 50 + 80 * 100) / 150, abs=0.7)
+    assert message["System"]["MinVoltageCellId"].startswith("M1 C")
+    assert message["System"]["MaxVoltageCellId"].startswith("M2 C")
+
+
+def test_d14_balancing_is_what_the_battery_says_of_its_cells(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
+    one.sim.stack.modules[1].override["Heater Status"] = "ON"
+    one.settle()
+    message = on(one.poll(4), "v/battery_1")[-1]
+    assert (message["Balancing"], message["System"]["MOSTemperature"]) == (0, None)
+    one.sim.stack.modules[1].balancing = frozenset({4})
+    message = on(one.poll(6), "v/battery_1")[-1]
+    assert message["Balancing"] == 1
+    assert [cell for cell, flag in message["Balances"].items() if flag] == ["Cell5"]
+
+
+def test_d15_a_module_with_more_cells_is_read_like_any_other(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=["Extra2000", "16-cell"])
+    assert bank(one, 8)["System"]["NrOfCellsPerBattery"] == 16
+    assert len(on(one.readings, "v/battery_2")[-1]["Voltages"]) == 16
+
+
+def test_d16_configured_limits_are_obeyed(rig: Make) -> None:
+    limits = Limits(
+        max_charge_voltage=51.0, max_charge_current=30.0, max_discharge_current=12.5,
+        module_charge_current=25.0, module_discharge_current=20.0,
+    )  # fmt: skip
+    one = rig({"modules": (1, 2), "topics": TOPICS, "limits": limits}, modules=2)
+    assert bank(one, 8)["Info"] == {"MaxChargeVoltage": 51.0, "MaxChargeCurrent": 30.0, "MaxDischargeCurrent": 12.5}
+    info = on(one.readings, "v/battery_1")[-1]["Info"]
+    assert info == {"MaxChargeVoltage": 51.0, "MaxChargeCurrent": 25.0, "MaxDischargeCurrent": 20.0}
+
+
+def test_d17_a_limit_falls_at_once_and_rises_only_behind_a_hysteresis(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1, soc=90.0)
+    one.sim.stack.power = 0.0
+    one.settle()
+    currents = []
+    for soc in ("90%", "91%", "90%", "89%"):
+        one.sim.stack.modules[1].override["Coulomb"] = soc
+        currents.append(on(one.poll(4), "v/battery_1")[-1]["Info"]["MaxChargeCurrent"])
+    assert currents[1] < currents[0]
+    assert currents[1] == currents[2] == currents[3]
+
+
+def test_d18_a_full_cell_stops_the_charge_current_not_only_a_flag(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2, soc=99.0)
+    one.sim.stack.power = 0.0
+    one.settle()
+    one.sim.stack.modules[2].override["cell_5"] = 3655
+    one.poll_until(lambda new: any(m["System"]["MaxCellVoltage"] == 3.655 for m in on(new, "v/battery_2")))
+    message = on(one.poll(2), "v/battery_2")[-1]
+    assert message["Info"]["MaxChargeCurrent"] == 0
+    assert (message["Io"]["AllowToCharge"], message["Alarms"]["HighVoltage"]) == (0, 1)
+    assert bank(one)["Info"]["MaxChargeCurrent"] == 0
+
+
+def test_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1, soc=92.0)
+    one.sim.stack.power = 0.0
+    one.settle()
+    currents = []
+    for soc, rounds in (("92%", 4), ("90%", 3), ("88%", 1), ("88%", 1)):
+        one.sim.stack.modules[1].override["Coulomb"] = soc
+        currents.append(on(one.poll(rounds), "v/battery_1")[-1]["Info"]["MaxChargeCurrent"])
+    assert currents[0] == currents[1] == currents[2] < currents[3]
+
+
+def test_d21_events_are_bits(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
+    one.sim.stack.power = 400.0
+    one.settle()
+    one.sim.stack.modules[1].power_events = 0x100 | 0x8000  # with "charging", which this console adds
+    message = on(one.poll(3), "v/battery_1")[-1]
+    assert states(one.readings, one.serial(1))[-1]["power_events"] & 0x400000
+    assert (message["Alarms"]["HighTemperature"], message["Alarms"]["LowSoc"]) == (2, 1)
+
+
+def test_d22_a_system_fault_is_an_internal_failure_and_a_battery_event_no_imbalance(rig: Make) -> None:
+    one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
+    one.settle()
+    one.sim.stack.modules[1].system_fault, one.sim.stack.modules[1].bat_events = 0x400, 0x2
+    alarms = on(one.poll(3), "v/battery_1")[-1]["Alarms"]
+    assert (alarms["InternalFailure"], alarms["FuseBlown"], alarms["CellImbalance"]) == (2, None, 0)
