@@ -9,9 +9,9 @@ with its reason, never repaired: a value is taken as it is or not at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bridge.errors import ProtocolError
-from bridge.fields import Field
 from bridge.pylontech import values as v
 from bridge.pylontech.values import Values, number
 
@@ -96,23 +96,33 @@ def check_change(before: Values, after: Values, seconds: float) -> None:
 
     Both are states of the same module; values that one of them does not know are passed over.
     """
+    _check_steps(before, after, seconds)
+    _check_mismatch(_mismatch(before), _mismatch(after))
+
+
+def _check_steps(before: Values, after: Values, seconds: float) -> None:
     drift = max(0.0, seconds)
-    amperes = _moved(before, after, v.MODULE_CURRENT) or 0.0
+    amperes = _moved(before, after, v.MODULE_CURRENT.key) or 0.0
     cell_step = CELL_STEP + CELL_PER_AMPERE * amperes + CELL_PER_SECOND * drift
-    for field in (*v.cell_voltages(_cells(after)), v.CELL_MIN, v.CELL_MAX):
-        _limit(before, after, field, cell_step)
-    _limit(before, after, v.VOLTAGE, cell_step * max(1, _cells(after) or 16))
-    for field in (*v.temperatures(_sensors(after)), v.CELL_COLDEST, v.CELL_HOTTEST):
-        _limit(before, after, field, TEMPERATURE_STEP + TEMPERATURE_PER_SECOND * drift)
-    _limit(before, after, v.STATE_OF_CHARGE, SOC_STEP + SOC_PER_SECOND * drift)
-    _limit(before, after, v.TOTAL, 0.0)
-    _limit(before, after, v.CYCLE_COUNT, CYCLE_STEP)
-    _check_mismatch(before, after)
+    cells = _cells(after)
+    _limit(before, after, v.CELL_KEYS[:cells], cell_step)
+    _limit(before, after, CELL_EXTREMES, cell_step)
+    _limit(before, after, (v.VOLTAGE.key,), cell_step * max(1, cells or 16))
+    warming = TEMPERATURE_STEP + TEMPERATURE_PER_SECOND * drift
+    _limit(before, after, TEMPERATURE_KEYS[: _sensors(after)], warming)
+    _limit(before, after, TEMPERATURE_EXTREMES, warming)
+    _limit(before, after, (v.STATE_OF_CHARGE.key,), SOC_STEP + SOC_PER_SECOND * drift)
+    _limit(before, after, (v.TOTAL.key,), 0.0)
+    _limit(before, after, (v.CYCLE_COUNT.key,), CYCLE_STEP)
 
 
-def _check_mismatch(before: Values, after: Values) -> None:
+CELL_EXTREMES = (v.CELL_MIN.key, v.CELL_MAX.key)
+TEMPERATURE_EXTREMES = (v.CELL_COLDEST.key, v.CELL_HOTTEST.key)
+TEMPERATURE_KEYS = tuple(field.key for field in v.temperatures(16))
+
+
+def _check_mismatch(was: float | None, now: float | None) -> None:
     """The difference between cells and module voltage belongs to the model, so it stays what it was."""
-    was, now = _mismatch(before), _mismatch(after)
     if was is None or now is None:
         return
     if abs(now - was) > MISMATCH_STEP + 0.1 * max(abs(was), abs(now)):
@@ -121,16 +131,23 @@ def _check_mismatch(before: Values, after: Values) -> None:
 
 def _mismatch(values: Values) -> float | None:
     voltage = number(values, v.VOLTAGE)
-    cells = [number(values, field) for field in v.cell_voltages(_cells(values))]
-    if voltage is None or not cells:
-        return None
-    return sum(cell for cell in cells if cell is not None) - voltage
+    total = 0.0
+    count = 0
+    for key in v.CELL_KEYS:
+        cell = values.get(key)
+        if not isinstance(cell, float | int):
+            break
+        total += cell
+        count += 1
+    return total - voltage if count and voltage is not None else None
 
 
 def _cells(values: Values) -> int:
     """How many cell voltages a state holds; they are numbered from 1 without a gap."""
     count = 0
-    while values.get(f"cell_{count + 1}_voltage") is not None:
+    for key in v.CELL_KEYS:
+        if values.get(key) is None:
+            break
         count += 1
     return count
 
@@ -138,20 +155,23 @@ def _cells(values: Values) -> int:
 def _sensors(values: Values) -> int:
     """How many temperatures a state holds, at least the module's own; they are numbered from 2 without a gap."""
     count = 1
-    while f"temperature_{count + 1}" in values:
+    while count < len(TEMPERATURE_KEYS) and TEMPERATURE_KEYS[count] in values:
         count += 1
     return count
 
 
-def _moved(before: Values, after: Values, field: Field) -> float | None:
-    was, now = number(before, field), number(after, field)
-    return None if was is None or now is None else abs(now - was)
+def _moved(before: Values, after: Values, key: str) -> float | None:
+    was, now = before.get(key), after.get(key)
+    return abs(now - was) if isinstance(was, float | int) and isinstance(now, float | int) else None
 
 
-def _limit(before: Values, after: Values, field: Field, most: float) -> None:
-    moved = _moved(before, after, field)
-    if moved is not None and moved > most + 1e-9:
-        raise refuse(f"{field.key} moved by {moved:g}, at most {most:g} is possible in that time")
+def _limit(before: Values, after: Values, keys: Sequence[str], most: float) -> None:
+    for key in keys:
+        was, now = before.get(key), after.get(key)
+        if not isinstance(was, float | int) or not isinstance(now, float | int):
+            continue
+        if abs(now - was) > most + 1e-9:
+            raise refuse(f"{key} moved by {abs(now - was):g}, at most {most:g} is possible in that time")
 
 
 class Watch:
@@ -163,8 +183,8 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._taken: tuple[Values, float] | None = None
-        self._refused: tuple[Values, float] | None = None
+        self._taken: _Seen | None = None
+        self._refused: _Seen | None = None
         self._exact = 0
 
     def admit(self, values: Values, at: float) -> None:
@@ -173,33 +193,46 @@ class Watch:
         Raises ProtocolError "implausible" when it agrees neither with the last one taken nor with the
         one refused right before.
         """
+        seen = _Seen(values, at, _mismatch(values))
         try:
-            self._compare(values, at)
+            self._compare(seen)
         except ProtocolError:
-            if self._refused is None or not _agree(self._refused, values, at):
-                self._refused = (values, at)
+            if self._refused is None or not _agree(self._refused, seen):
+                self._refused = seen
                 raise
             self._exact = 0
-        self._taken, self._refused = (values, at), None
-        mismatch = _mismatch(values)
-        self._exact = self._exact + 1 if mismatch is not None and abs(mismatch) <= EXACT else 0
+        self._taken, self._refused = seen, None
+        self._exact = self._exact + 1 if seen.mismatch is not None and abs(seen.mismatch) <= EXACT else 0
 
     def forget(self) -> None:
         """Compare with nothing at the next reading: another module answers now."""
         self._taken = self._refused = None
         self._exact = 0
 
-    def _compare(self, values: Values, at: float) -> None:
+    def _compare(self, seen: _Seen) -> None:
         if self._taken is not None:
-            check_change(self._taken[0], values, at - self._taken[1])
-        mismatch = _mismatch(values)
-        if self._exact >= EXACT_AFTER and mismatch is not None and abs(mismatch) > EXACT:
-            raise refuse(f"cells and module voltage differ by {mismatch * 1000:.0f} mV, they never did before")
+            _check_seen(self._taken, seen)
+        if self._exact >= EXACT_AFTER and seen.mismatch is not None and abs(seen.mismatch) > EXACT:
+            raise refuse(f"cells and module voltage differ by {seen.mismatch * 1000:.0f} mV, they never did before")
 
 
-def _agree(earlier: tuple[Values, float], values: Values, at: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One reading, its time, and by how much the module's voltage is not the sum of its cells."""
+
+    values: Values
+    at: float
+    mismatch: float | None
+
+
+def _check_seen(earlier: _Seen, later: _Seen) -> None:
+    _check_steps(earlier.values, later.values, later.at - earlier.at)
+    _check_mismatch(earlier.mismatch, later.mismatch)
+
+
+def _agree(earlier: _Seen, later: _Seen) -> bool:
     try:
-        check_change(earlier[0], values, at - earlier[1])
+        _check_seen(earlier, later)
     except ProtocolError:
         return False
     return True

@@ -146,7 +146,7 @@ def _totals(result: Values, states: list[Values]) -> None:
 
 def cell_count(state: Values) -> int | None:
     """Return how many cells in series a module has, from its values; None when they do not tell."""
-    counted = sum(1 for key in state if key.startswith("cell_") and key.endswith("_voltage") and key[5:-8].isdigit())
+    counted = v.cell_count(state)
     if counted:
         return counted
     voltage, low, high = (number(state, field) for field in (v.VOLTAGE, v.CELL_MIN, v.CELL_MAX))

@@ -114,6 +114,20 @@ def cell_voltages(cells: int) -> tuple[Field, ...]:
 # fmt: on
 
 
+CELL_KEYS = tuple(field.key for field in cell_voltages(32))
+"""The keys of all cells that any module can have, first cell first."""
+
+
+def cell_count(values: Values) -> int:
+    """Return for how many cells a state has keys; they are numbered from 1 without a gap."""
+    count = 0
+    for key in CELL_KEYS:
+        if key not in values:
+            break
+        count += 1
+    return count
+
+
 TEMPERATURE_GROUPS = {2: "cells 1 to 4", 3: "cells 5 to 8", 4: "cells 9 to 12", 5: "cells 13 to 16"}
 """Which cells a temperature belongs to, by its place in a 42h reply; the first is the BMS board's.
 unconfirmed: the sixth is the MOSFET's by the document, but it reads like a cell's on a US5000."""
