@@ -27,7 +27,8 @@ def test_the_demo_shows_every_device_and_ends_with_a_summary(tmp_path: Path) -> 
     assert demo.returncode == 0, output
     assert "mosquitto_sub -h 127.0.0.1 -p" in output
     assert "Messages per topic:" in output
-    devices = ("roof/state", "barn/state", "house/state", "house/settings")
+    batteries = ("batteries/state", "batteries/PPTSIM0001000004/state")
+    devices = ("roof/state", "barn/state", "house/state", "house/settings", *batteries)
     for topic in ("solarbridge/status", *(f"solarbridge/{d}" for d in devices), "power/axpert", "power/barn"):
         assert topic in output
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ MOST_PATIENCE = 1.0
 """Seconds a module may think at most: one reply is known to have taken 0.25 s."""
 SLACK, STRANGERS = 1.5, 3.0
 """How much longer than the slowest module lately an answer may take: of a known module, of an unknown one."""
-LEAST_PATIENCE = 0.05
+LEAST_PATIENCE = 0.03
 FADING = 0.99
 """By how much the slowest answer is forgotten with each new one."""
 

@@ -28,6 +28,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from bridge.errors import BridgeError
 from bridge.simulators.axpert import AxpertSimulator
 from bridge.simulators.lxp import LxpSimulator
+from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.simulator import Simulator
 from bridge.tools.brokers import DemoBroker, free_port
 
@@ -56,9 +57,11 @@ def demo_devices(folder: Path) -> list[DemoDevice]:
     roof = AxpertSimulator("roof", model="max", link=folder / "roof")
     barn = AxpertSimulator("barn", model="pi30", units=3, transport="hid", link=folder / "barn", seed=2)
     house = LxpSimulator("house", model="lxp12k", greeting=0.5, pace=0.3, push_interval=20.0)
+    batteries = PylontechSimulator("batteries", modules=4, link=folder / "batteries", turnaround=0.027)
     return [
         DemoDevice(roof, {"name": "roof", "type": "axpert"}),
         DemoDevice(barn, {"name": "barn", "type": "axpert", "topics": {"parallel": "power/barn"}}),
+        DemoDevice(batteries, {"name": "batteries", "type": "pylontech"}),
         DemoDevice(house, {"name": "house", "type": "lxp", "interval": 10}),
     ]
 
