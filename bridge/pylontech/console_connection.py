@@ -47,6 +47,8 @@ FOLLOWS = 1.0
 """Seconds for the answer that was asked to follow one that was not."""
 KNOCKING, KNOCKS = 1.0, 2
 """Seconds for the prompt after an empty line, and how many empty lines are tried."""
+RECENTLY = 3.0
+"""Seconds for which a console that said something counts as awake, however silent it is now."""
 QUIET = 0.15
 """Seconds of silence behind a prompt after which nothing more is on its way."""
 WAKING, CHANGING = 0.5, 0.5
@@ -78,6 +80,7 @@ class Console:
         self._decoder = Decoder()
         self._prompt: str | None = None
         self._login_tried = False
+        self._heard_at = float("-inf")
         self.woken = 0
         """How often it was woken: each time the modules may have changed places."""
 
@@ -167,40 +170,40 @@ class Console:
             self._log_in()
 
     def _knock(self) -> bool:
-        """Type empty lines until a prompt comes; return whether one came. Raises NoReply when something else did."""
-        heard = False
+        """Type empty lines until a prompt comes; return whether one came.
+
+        Raises NoReply when something else did, now or a moment ago: no wake-up frame for a device that talks.
+        """
         for _ in range(KNOCKS):
-            heard |= self._type(KNOCK)
+            self._type(KNOCK)
             if self._prompt is not None:
                 return True
-        if heard:
-            # no wake-up frame for a device that talks already
+        if time.monotonic() - self._heard_at < RECENTLY:
             raise NoReply(f"something answers, but shows no prompt; does it talk at {self._baud} baud?")
         return False
 
-    def _type(self, line: bytes) -> bool:
-        """Type a line that has no answer but the prompt; return whether anything came.
+    def _type(self, line: bytes) -> None:
+        """Type a line that has no answer but the prompt, and note the prompt.
 
-        The prompt counts only on a line that is quiet behind it: everything else that was under way has passed then.
+        It counts only on a line that is quiet behind it: everything else that was under way has passed then.
         """
-        self._link.drain()
+        if waiting := self._link.drain():
+            self._note(waiting)
         self._decoder.clear()
         self._prompt = None
         self._write(line)
         now = time.monotonic()
-        deadline, end, heard = now + KNOCKING, now + KNOCKING + self._wire(LONGEST), False
+        deadline, end = now + KNOCKING, now + KNOCKING + self._wire(LONGEST)
         while True:
             self._context.beat()
             data = self._link.read(min(deadline, end))
             if not data or time.monotonic() > end:
                 break
-            log.debug("rx %s", data.hex(" "))
-            heard = True
+            self._note(data)
             self._decoder.receive(data)
-            deadline = time.monotonic() + (QUIET if self._decoder.prompt() else KNOCKING)
+            deadline = self._heard_at + (QUIET if self._decoder.prompt() else KNOCKING)
         self._prompt = self._decoder.prompt() if not data else None
         self._decoder.clear()
-        return heard
 
     def _wake(self) -> None:
         """Send the frame that wakes a console up. Raises NoReply when no prompt comes then."""
@@ -241,12 +244,16 @@ class Console:
             data = self._link.read(min(deadline, began + SLICE))
             now = time.monotonic()
             if data:
-                log.debug("rx %s", data.hex(" "))
+                self._note(data)
                 if now > min(deadline, began + SLICE + STANDSTILL):
                     raise ProtocolError("late", "complete only after its deadline", data)
                 return data, now
             if now >= deadline:
                 return b"", now
+
+    def _note(self, data: bytes) -> None:
+        log.debug("rx %s", data.hex(" "))
+        self._heard_at = time.monotonic()
 
     def _rest(self, seconds: float) -> None:
         """Let so much time pass; what comes meanwhile is meant for nobody. Ends at once when the program stops."""

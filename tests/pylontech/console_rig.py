@@ -20,9 +20,8 @@ from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simul
 from bridge.simulators.truth import Record
 from tests.voltronic.peer import Surroundings
 
-THINKING = 0.4
-WAITS = {"THINKING": {}, "OTHERS_THINKING": THINKING, "BETWEEN": 0.15, "FOLLOWS": 0.15, "KNOCKING": 0.15,
-         "QUIET": 0.03, "WAKING": 0.05, "CHANGING": 0.05}  # fmt: skip
+WAITS = {"THINKING": {}, "OTHERS_THINKING": 0.2, "BETWEEN": 0.1, "FOLLOWS": 0.1, "KNOCKING": 0.08,
+         "QUIET": 0.02, "RECENTLY": 0.4, "WAKING": 0.02, "CHANGING": 0.02}  # fmt: skip
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:

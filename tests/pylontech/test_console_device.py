@@ -256,11 +256,11 @@ def test_a_talking_line_without_a_prompt_is_not_woken(rig: Make) -> None:
 # -- faults of the line
 
 KNOBS: list[tuple[str, Any]] = [
-    ("swallow", 3), ("delay", 0.5), ("cut", 1), ("cut", 60), ("cut", 300), ("cut", -6), ("flips", 6),
+    ("swallow", 3), ("delay", 0.25), ("cut", 1), ("cut", 60), ("cut", 300), ("cut", -6), ("flips", 6),
     ("flip", (200, 0x10)), ("noise_before", b"\xfe\x00garbage @ $$ pylon\r\n"), ("noise_before", b"\r\npylon>"),
     ("noise_inside", b"#\x80#"), ("noise_inside", b"\r\npylon>"), ("noise_after", b"\xff\xff"),
     ("noise_after", b"\r\npylon>\r\npylon>"), ("merge", 2), ("duplicates", 1), ("byte_pause", 0.0002),
-    ("pause_at", (100, 0.1)), ("pause_at", (100, 0.4)), ("silent", True), ("no_end", True), ("no_prompt", True),
+    ("pause_at", (100, 0.05)), ("pause_at", (100, 0.3)), ("silent", True), ("no_end", True), ("no_prompt", True),
     ("stray", True), ("plain_lines", True), ("locked", True), ("busy", frozenset({2})),
     ("overwrite", (150, b"999")), ("swap", (180, 181)),
 ]  # fmt: skip
@@ -275,14 +275,14 @@ def test_no_fault_of_the_line_brings_a_wrong_value_or_stays(rig: Make, knob: str
     one.sim.faults.clear()
     one.poll_until(lambda new: len(states(new, one.serial(1))) > 2 and len(states(new, one.serial(2))) > 2)
     check(one)
-    assert one.sim.wakes == 0 or knob in ("silent", "swallow", "delay")  # only where nothing at all came in time
+    assert one.sim.wakes == 0 or knob == "silent"
 
 
 def test_an_answer_cut_anywhere_is_never_published(rig: Make) -> None:
     one = rig(modules=1)
     one.settle()
     whole = len(_raw(one))
-    for cut in range(0, whole, whole // 25):
+    for cut in range(0, whole, whole // 12):
         one.sim.faults.only = b"pwr\n"
         one.sim.faults.cut = cut
         one.sim.faults.times = 1
