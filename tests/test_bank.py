@@ -269,6 +269,28 @@ def test_limits_that_a_stack_states_for_each_module_hold_where_modules_tell_none
     assert (found.state["charge_voltage_limit"], found.state["discharge_voltage_limit"]) == (51.9, 46.0)
 
 
+def test_a_limit_of_the_stack_needs_two_of_its_readings_like_any_other() -> None:
+    rig = Rig("1", expected=1)
+    rig.modules["bus", "1"] = without(state(), "charge_current_limit", "discharge_current_limit")
+    root: dict[str, Value] = {"module_charge_current_limit": 10.0, "module_discharge_current_limit": 25.0}
+    rig.step(3)
+    rig.modules["bus", ""] = root
+    assert rig.step().data is None
+    rig.step(2)
+    root["module_charge_current_limit"] = 40.0
+    assert rig.step().state["charge_current_limit"] == 10.0
+    root["module_charge_current_limit"] = 10.0
+    assert [rig.step().state["charge_current_limit"] for _ in range(3)] == [10.0] * 3
+
+
+def test_readings_that_lack_a_needed_value_confirm_nothing() -> None:
+    rig = speaking("2", "3")
+    rig.set("3", soc=None)
+    assert rig.step(10).state["modules_online"] == 1
+    rig.set("3", soc=60.0)
+    assert [rig.step().state["modules_online"] for _ in range(2)] == [1, 2]
+
+
 # -- together
 
 
@@ -321,6 +343,19 @@ def test_a_wish_for_charge_is_a_request_and_a_warning_and_for_a_full_one_only_if
         rig = speaking("2", full_charge_is_wanted=wanted)
         rig.set("2", full_charge_request=True)
         assert [rig.step().state[key] for key in ("full_charge_request", "charge_request")] == [True, wanted]
+
+
+def test_the_highest_discharge_voltage_counts() -> None:
+    rig = speaking("2", "3")
+    rig.set("2", discharge_voltage_limit=46.0)
+    assert rig.step().state["discharge_voltage_limit"] == 47.0
+
+
+def test_a_battery_that_counts_a_little_over_full_is_full() -> None:
+    rig = speaking("2")
+    rig.set("2", soc=102.0, remaining_capacity=51.0)
+    found = rig.step().state
+    assert (found["soc"], found["consumed_capacity"]) == (100.0, 0.0)
 
 
 def test_a_limit_is_rounded_down() -> None:

@@ -187,6 +187,17 @@ def test_the_backlash_never_sees_less_than_there_is(values: list[float], strict:
         assert 0 <= (seen - value) * strict <= 2.0 + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("strict", "values", "seen"),
+    [(1, (90, 89, 87, 91), (90, 90, 89, 91)), (-1, (10, 11, 13, 9), (10, 10, 11, 9))],
+)
+def test_the_backlash_follows_at_once_to_the_strict_side_and_late_back(
+    strict: int, values: tuple[float, ...], seen: tuple[float, ...]
+) -> None:
+    backlash = Backlash(2.0, strict)
+    assert tuple(backlash.follow(value) for value in values) == seen
+
+
 # -- together
 
 

@@ -110,6 +110,8 @@ def test_g1_and_g2_modules_of_two_stacks_fall_silent_one_by_one_and_come_back(tm
         assert (state["phase"], state["charge_current_limit"]) == ("publishing", first["Info.MaxChargeCurrent"])
         assert state["charge_current_reason"]
         site.recorder.wait_payload(f"{BASE}/bank/availability", b"online")
+        health = json.loads(site.recorder.wait(f"{BASE}/health").payload)["banks"]["bank"]
+        assert (health["phase"], health["modules_online"], health["other_publisher"]) == ("publishing", 3, False)
         one_module = first["Info.MaxDischargeCurrent"] / 3
 
         site.stacks[0].stack.modules[0x03].silent = True
