@@ -154,7 +154,7 @@ def test_what_the_example_shows_commented_out_is_right_too(tmp_path: Path) -> No
     assert config.mqtt.tls is not None
     assert config.logging.max_megabytes == 20
     assert "port: /dev/ttyUSB0" in dump(config)
-    assert {options.type for options in config.devices} >= {"axpert", "lxp", "pylontech"}
+    assert {options.type for options in config.devices} >= {"axpert", "lxp", "pylontech", "pylontech-extra2000"}
     assert [(bank.topic, bank.from_, bank.modules) for bank in config.banks] == [("battery/data", ("batteries",), 4)]
 
 
