@@ -54,13 +54,13 @@ class Table:
         return "\n".join([*lines, "", *[f"- {note}" for note in self.notes]]) + "\n"
 
 
-def peer(name: str, requirement: str) -> Path | None:
-    """Return the folder of programs of a peer in a venv of its own, installing it; None when that fails."""
+def peer(name: str, requirement: str, python: str = sys.executable) -> Path | None:
+    """Return the folder of programs of a peer in a venv of its own, made by `python`; None when that fails."""
     venv = REPOSITORY / f".bench-venv-{name}"
     if not (venv / ".done").exists():
         print(f"installing {requirement} to measure against", file=sys.stderr)
         pip = [str(venv / "bin/pip"), "-q", "install", requirement]
-        for command in ([sys.executable, "-m", "venv", str(venv)], pip):
+        for command in ([python, "-m", "venv", str(venv)], pip):
             if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 return None
         (venv / ".done").touch()

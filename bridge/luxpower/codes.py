@@ -169,4 +169,6 @@ REACTIVE_POWER_MODES = {
 
 def names_of_bits(names: tuple[str, ...], word: int) -> str:
     """Return all set bits in words, "E016 relay check, E020 EPS connection", or "none"."""
+    if not word:
+        return "none"
     return ", ".join(name for bit, name in enumerate(names) if word >> bit & 1) or "none"

@@ -84,7 +84,8 @@ class Line:
             self._decoder.give_up()
             heard = self._frames(self._bytes_at)
         if data:
-            log.debug("rx %s", data.hex(" "))
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("rx %s", data.hex(" "))
             self._bytes_at = now
             self._decoder.receive(data)
             heard += self._frames(now)

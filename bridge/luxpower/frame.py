@@ -64,6 +64,7 @@ EXCEPTIONS = {
 _ENVELOPE = struct.Struct("<2sHHBB10s")
 _LENGTHS = struct.Struct("<2sHHBB")
 _DATA = struct.Struct("<HBB10sH")
+_REQUEST = struct.Struct("<BB10sH")
 _WORD = struct.Struct("<H")
 _TWO_WORDS = struct.Struct("<HH")
 
@@ -292,6 +293,7 @@ def _word(value: int) -> bytes:
     return _WORD.pack(value)
 
 
+@lru_cache(maxsize=64)
 def _serial_bytes(serial: str) -> bytes:
     if len(serial) != 10 or not serial.isascii() or not serial.isprintable():
         raise ValueError(f"{serial!r}: a serial number has 10 printable ASCII characters")
@@ -306,8 +308,10 @@ def _envelope(protocol: int, tcp_function: int, datalog_serial: str, payload: by
 
 
 def _data_frame(request: Read | Write | WriteMany, function: int, register: int, part: bytes) -> bytes:
-    data = struct.pack("<BB", 0, function) + _serial_bytes(request.inverter_serial) + _word(register) + part
-    payload = _word(len(data) + 2) + data + _WORD.pack(crc(data))
+    if not 0 <= register <= 0xFFFF:
+        raise ValueError(f"{register} is no register")
+    data = _REQUEST.pack(0, function, _serial_bytes(request.inverter_serial), register) + part
+    payload = _WORD.pack(len(data) + 2) + data + _WORD.pack(crc(data))
     return _envelope(request.protocol, DATA, request.datalog_serial, payload)
 
 

@@ -71,13 +71,14 @@ def keep_possible(plan: Plan, values: dict[str, Value]) -> list[str]:
 
     Raises ProtocolError "implausible" when a core value is impossible.
     """
+    within = plan.all_within(values)
     for key in plan.unsupported:
         values[key] = None
     for key, nothing in plan.absent:
         if values[key] == nothing:
             values[key] = None
-    refusals = []
-    for key, lowest, highest, row in plan.limits:
+    refusals: list[str] = []
+    for key, lowest, highest, row in () if within else plan.limits:
         value = values[key]
         if isinstance(value, (int, float)) and not lowest <= value <= highest:
             if row.core:

@@ -8,11 +8,11 @@ only when all of its words lie in the block, so a 32-bit value is never put toge
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
-from operator import itemgetter, truediv
+from operator import ge, itemgetter, le, truediv
 from typing import Any, TypeAlias
 
 from bridge.fields import ENERGY_TOTAL, PLAIN, Field, Level, Value
@@ -157,7 +157,7 @@ class Told(Field):
     rule: Callable[[Family], Value]
 
 
-Getter: TypeAlias = Callable[[tuple[Raw, ...]], tuple[Raw, ...]]
+Getter: TypeAlias = Callable[[Any], tuple[Raw, ...]]
 
 
 class Plan:
@@ -193,8 +193,17 @@ class Plan:
         gone = {*self.unsupported, *self._unknown}
         believed = [r for r in inside if r.key not in gone]
         self.limits = [(r.key, *r.within, r) for r in believed if r.within is not None]
+        self._limited = _column([(key, key) for key, *_ in self.limits])[1] if self.limits else None
+        self._lowest, self._highest = [limit[1] for limit in self.limits], [limit[2] for limit in self.limits]
         self.absent = [(r.key, r.absent) for r in believed if r.absent is not None]
         self.lifetime = [r.key for r in believed if r.lifetime]
+
+    def all_within(self, values: dict[str, Value]) -> bool:
+        """Whether no value is outside its row's limits: the usual case, and quickly seen."""
+        if self._limited is None:
+            return True
+        judged = self._limited(values)
+        return None not in judged and all(map(le, self._lowest, judged)) and all(map(ge, self._highest, judged))
 
     def values(self, data: bytes) -> dict[str, Value]:
         """Return all values of one block, in their units. `data` has the length the plan was made for."""
@@ -221,7 +230,7 @@ def _divided(value: Value, divisor: int) -> Value:
     return value / divisor if isinstance(value, int) else value
 
 
-def _column(pairs: list[tuple[str, int]]) -> tuple[tuple[str, ...], Getter]:
+def _column(pairs: Sequence[tuple[str, int | str]]) -> tuple[tuple[str, ...], Getter]:
     keys, slots = zip(*pairs, strict=True)
     if len(slots) == 1:
         only = slots[0]

@@ -10,7 +10,6 @@ older than `max_age` is left out: its keys are None. A derived value uses inputs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from bridge.errors import ProtocolError
@@ -18,7 +17,7 @@ from bridge.fields import DURATION, Field, Level, Value
 from bridge.luxpower.frame import Registers
 from bridge.luxpower.models import Family
 from bridge.luxpower.plausibility import Counters, keep_following, keep_possible
-from bridge.luxpower.rows import Derived, Layout, Table
+from bridge.luxpower.rows import Layout, Table
 
 SET_SPREAD = Field("set_spread", DURATION, "Time between the blocks of this set", level=Level.HIDDEN)
 
@@ -41,6 +40,16 @@ class Snapshot(NamedTuple):
     at: float
 
 
+class Cover(NamedTuple):
+    """The places, in a row of blocks, of those that count, and of those with core values."""
+
+    counting: tuple[int, ...]
+    core: tuple[int, ...]
+
+
+_NOTHING_OLD: dict[str, Value] = {}
+
+
 class Word(NamedTuple):
     """One raw word and when it came."""
 
@@ -55,6 +64,7 @@ class Store:
     the blocks of one round of reading or pushing may be apart; `max_power` in W bounds the counters.
     """
 
+    MOST_COVERS = 256
     MOST_BLOCKS = 32
     """Devices use ten or so; a stream of odd shapes must not grow without end."""
 
@@ -73,6 +83,7 @@ class Store:
         self._cycle = cycle
         self._counters = Counters(max_power)
         self._blocks: dict[tuple[int, int], Block] = {}
+        self._covers: dict[tuple[tuple[int, int], ...], Cover] = {}
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
         self._empty: dict[str, Value] = dict.fromkeys(field.key for field in self.fields)
 
@@ -87,6 +98,7 @@ class Store:
     def learn(self, family: Family) -> None:
         """Take what became known about the model; what is stored already is read again in its light."""
         self._layout = Layout(self._table, family)
+        self._covers.clear()
         for shape, block in list(self._blocks.items()):
             try:
                 values, _ = self._believable(block.register, block.data)
@@ -114,23 +126,26 @@ class Store:
 
     def snapshot(self, now: float) -> Snapshot | None:
         """Return the picture as of `now`, or None before all core values are known and young enough."""
-        known: dict[str, Value] = {}
-        times: dict[str, float] = {}
-        newest = 0.0
-        for block in self._alive(now):
-            known.update(block.values)
-            times.update(dict.fromkeys(block.values, block.at))
-            newest = block.at if block.values else newest
-        if not known or any(known.get(key) is None for key in self._table.core):
+        alive = [block for block in self._blocks.values() if self._is_young(block, now)]
+        cover = self._cover(alive)
+        if not cover.counting:
             return None
-        values = self._empty | known
-        for row in self._table.derived:
-            values[row.key] = self._derive(row, known, times)
+        values = self._empty.copy()
+        for block in alive:
+            values.update(block.values)
+        if any(values[key] is None for key in self._table.core):
+            return None
+        newest, oldest = alive[cover.counting[-1]].at, min([alive[index].at for index in cover.counting])
+        if newest - oldest <= self._cycle:
+            for row in self._table.derived:
+                values[row.key] = row.rule({key: values[key] for key in row.inputs}, _NOTHING_OLD)
+        else:
+            self._derive_apart(values, alive)
         for told in self._table.told:
             values[told.key] = told.rule(self.family)
         if self._table.core:
-            values[SET_SPREAD.key] = round(newest - min(times.values()), 1)
-        return Snapshot(values, min((times[key] for key in self._table.core), default=newest))
+            values[SET_SPREAD.key] = round(newest - oldest, 1)
+        return Snapshot(values, min([alive[index].at for index in cover.core], default=newest))
 
     def word(self, register: int) -> Word | None:
         """Return the newest raw word of a register, whatever its age, or None when it never came."""
@@ -145,18 +160,29 @@ class Store:
         values = plan.values(data)
         return values, keep_possible(plan, values)
 
-    def _alive(self, now: float) -> Iterator[Block]:
-        for block in self._blocks.values():
-            if self._max_age is None or now - block.at <= self._max_age:
-                yield block
+    def _is_young(self, block: Block, now: float) -> bool:
+        return self._max_age is None or now - block.at <= self._max_age
 
-    def _derive(self, row: Derived, known: dict[str, Value], times: dict[str, float]) -> Value:
-        first = times.get(row.inputs[0])
-        if first is None:
-            return None
-        values: dict[str, Value] = dict.fromkeys(row.inputs)
-        old: dict[str, Value] = {}
-        for key in row.inputs:
-            if key in known:
-                (values if abs(times[key] - first) <= self._cycle else old)[key] = known[key]
-        return row.rule(values, old)
+    def _cover(self, alive: list[Block]) -> Cover:
+        """Return which of these blocks, oldest first, some value is taken from; it follows from their shapes alone."""
+        shapes = tuple([(block.register, len(block.data)) for block in alive])
+        cover = self._covers.get(shapes)
+        if cover is None:
+            if len(self._covers) >= self.MOST_COVERS:
+                self._covers.clear()
+            source = {key: index for index, block in enumerate(alive) for key in block.values}
+            core = {source[key] for key in self._table.core if key in source}
+            cover = self._covers[shapes] = Cover(tuple(sorted(set(source.values()))), tuple(sorted(core)))
+        return cover
+
+    def _derive_apart(self, values: dict[str, Value], alive: list[Block]) -> None:
+        """Put in the derived values when not all blocks are of one cycle."""
+        times = {key: block.at for block in alive for key in block.values}
+        for row in self._table.derived:
+            first = times.get(row.inputs[0])
+            same: dict[str, Value] = dict.fromkeys(row.inputs)
+            old: dict[str, Value] = {}
+            for key in row.inputs if first is not None else ():
+                if key in times:
+                    (same if abs(times[key] - (first or 0.0)) <= self._cycle else old)[key] = values[key]
+            values[row.key] = row.rule(same, old) if first is not None else None

@@ -1,0 +1,128 @@
+"""LuxPower: decode and encode against peers, and the way from a push to a subscriber."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.core import add_latency, first_after
+from bench.kit import Kit, Table, child, peer, truth
+from bridge.simulators.lxp import LxpSimulator
+from tests.harness import free_port
+from tests.shared import REPOSITORY
+
+LUXMODBUS = "luxmodbus==0.3.1"
+READ_INPUT = 4
+SPACING = 0.05
+SECONDS = 20.0
+
+
+def run(kit: Kit) -> list[Table]:
+    return [codec_table(), *(latency_table(kit, words) for words in (40, 127))]
+
+
+def frames() -> dict[str, str]:
+    """Return what a simulated stick sends: 40 and 127 input registers."""
+    with LxpSimulator(model="sna", greeting=3600.0) as stick:
+        return {f"{count} registers": stick.frame(READ_INPUT, 0, count).hex() for count in (40, 127)}
+
+
+def newer_python() -> str | None:
+    """Return a Python that luxmodbus runs on (3.12), the running one if it does."""
+    if sys.version_info >= (3, 12):
+        return sys.executable
+    found = [shutil.which(f"python3.{minor}") for minor in (13, 12)]
+    found += map(str, sorted(Path.home().glob(".pyenv/versions/3.1[2-9]*/bin/python")))
+    for python in filter(None, found):
+        if subprocess.run([python, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+            return python
+    return None
+
+
+def codec_table() -> Table:
+    table = Table("LuxPower: one frame to named values, and encoding a write")
+    told = frames()
+    arguments = [f"{name}={raw}" for name, raw in told.items()]
+    python = newer_python()
+    programs = peer("luxmodbus", LUXMODBUS, python) if python else None
+    interpreter = programs / "python" if programs else Path(sys.executable)
+    ours = child(interpreter, "lxp_decode.py", "solarbridge", *arguments)
+    for name in told:
+        one = ours[name]
+        table.add(f"{name}: solarbridge", f"{one['values']:.1f} µs, {one['count']} values (words {one['words']:.1f})")
+    table.add("encode: solarbridge", f"{ours['encode']:.1f} µs")
+    if programs is None:
+        table.add(LUXMODBUS, "needs Python 3.12: none found here" if python is None else "could not be installed here")
+    else:
+        compare(table, ours, child(interpreter, "lxp_decode.py", "luxmodbus", *arguments))
+        table.notes.append("Both by the interpreter that luxmodbus needs; solarbridge itself runs on 3.11 too.")
+    add_ruby(table, ours, told)
+    return table
+
+
+def compare(table: Table, ours: dict[str, Any], theirs: dict[str, Any] | None) -> None:
+    if theirs is None:
+        table.add(LUXMODBUS, "failed here")
+        return
+    for name, one in ours.items():
+        if isinstance(one, dict):
+            ratio = theirs[name]["values"] / one["values"]
+            figure = f"{theirs[name]['values']:.1f} µs, {theirs[name]['count']} values"
+            table.add(f"{name}: {LUXMODBUS}", figure, f"{ratio:.1f} x", ">= 5 x", ratio >= 5)
+    ratio = theirs["encode"] / ours["encode"]
+    table.add(f"encode: {LUXMODBUS}", f"{theirs['encode']:.1f} µs", f"{ratio:.1f} x", ">= 5 x", ratio >= 5)
+
+
+def add_ruby(table: Table, ours: dict[str, Any], told: dict[str, str]) -> None:
+    """Add lxp-packet where there is a Ruby, and a checkout of it in $LXP_PACKET."""
+    ruby, checkout = shutil.which("ruby"), os.environ.get("LXP_PACKET")
+    if not ruby or not checkout:
+        table.add("lxp-packet", "left out: it needs ruby, and its checkout in $LXP_PACKET")
+        return
+    name = "40 registers"
+    # it knows protocols 1 and 2, and frames of 40 registers
+    theirs = child(ruby, "lxp_decode.rb", checkout, told[name])
+    if theirs is None:
+        table.add("lxp-packet", "failed here")
+        return
+    for what, mine, other in (
+        (name, ours[name]["values"], theirs["values"]),
+        ("encode", ours["encode"], theirs["encode"]),
+    ):
+        table.add(f"{what}: lxp-packet", f"{other:.1f} µs", f"{other / mine:.1f} x", ">= 5 x", other / mine >= 5)
+
+
+@contextmanager
+def pusher(kit: Kit, words: int) -> Iterator[tuple[int, Path]]:
+    """Run a stick as a process of its own; yield its port and its truth log."""
+    port, log = free_port(), kit.folder() / "truth"
+    script = REPOSITORY / "bench" / "peers" / "lxp_pusher.py"
+    command = [sys.executable, str(script), str(port), str(SPACING), str(words), str(log)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    try:
+        yield port, log
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def latency_table(kit: Kit, words: int) -> Table:
+    """From the last byte handed to the socket to the state at a subscriber."""
+    table = Table(f"LuxPower: last byte of a push of {words} registers to the state at a subscriber")
+    topic = "solarbridge/house/state"
+    with kit.recorder(topic) as recorder, pusher(kit, words) as (port, log):
+        entry = f"- {{name: house, type: lxp, host: 127.0.0.1, port: {port}, interval: 0}}\n"
+        with kit.bridge(entry):
+            recorder.wait(topic, seconds=30)
+            time.sleep(SECONDS)
+        ends = [record["at"] for record in truth(log) if record["frame"] == "input" and record["whole"]][50:]
+        messages = recorder.on(topic)
+    add_latency(kit, table, first_after(ends, [message.at for message in messages]), len(messages[-1].payload))
+    return table
