@@ -1,4 +1,8 @@
-"""Pylontech: how much of the time the bus is in use, silent modules, decode, CPU, and the way to a subscriber."""
+"""Pylontech: how much of the time the bus is in use, silent modules, decode, CPU, and the way to a subscriber.
+
+The stacks live in a thread of this process, which does nothing else meanwhile: as a process of its own a simulator
+writes each frame to a file before it hands over the last byte, and that time would count as the host's.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import select
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 from bench.core import add_latency, first_after
-from bench.kit import Kit, Subject, Table, child, peer, truth
+from bench.kit import Kit, Subject, Table, child, peer
 from bridge.simulators.pylontech import PylontechSimulator, bus_addresses
 from bridge.simulators.truth import Record
 from tests.harness import await_true
@@ -54,18 +58,30 @@ def entry(port: str, baud: int, count: int, more: str, interval: float = 0) -> s
     )
 
 
-def efficiency(path: Path, since: float, baud: int, told: dict[str, bytes]) -> tuple[float, float]:
-    """Return the share of time that answered exchanges needed on the wire, and the median cycle of a module's 42h."""
-    records = [record for record in truth(path) if record["at"] > since and record["whole"]]
-    used = sum(10 * (len(REQUESTS[r["frame"]]) + len(told[r["frame"]])) / baud for r in records[1:])
-    first = [r["at"] for r in records if r["frame"] == "42" and r["values"]["address"] == 2]
+@contextlib.contextmanager
+def stack(kit: Kit, count: int, baud: int) -> Iterator[tuple[PylontechSimulator, str]]:
+    """Simulate so many modules; yield the simulator and its port."""
+    link = kit.folder() / "ttyUSB0"
+    with PylontechSimulator(modules=count, model=MODEL, baud=baud, link=link) as sim:
+        yield sim, str(link)
+
+
+def efficiency(sim: PylontechSimulator, since: float, baud: int, told: dict[str, bytes]) -> tuple[float, float]:
+    """Return the share of time that answered exchanges needed, and the median cycle of a module's 42h.
+
+    An exchange needs its bytes on the wire, and the moment by which the simulator was late with its last byte.
+    """
+    late = statistics.mean(sim.line.lateness)
+    records = [record for record in sim.truth.records() if record.at > since and record.whole]
+    used = sum(10 * (len(REQUESTS[r.frame]) + len(told[r.frame])) / baud + late for r in records[1:])
+    first = [r.at for r in records if r.frame == "42" and r.values["address"] == 2]
     cycles = [later - earlier for earlier, later in pairwise(first)]
-    return used / (records[-1]["at"] - records[0]["at"]), statistics.median(cycles)
+    return used / (records[-1].at - records[0].at), statistics.median(cycles)
 
 
-def settled(path: Path, count: int) -> bool:
+def settled(sim: PylontechSimulator, count: int) -> bool:
     """Whether every module has been measured, the first one twice: its first rounds are through."""
-    measured = [r["values"]["address"] for r in truth(path) if r["frame"] == "42"]
+    measured = [r.values["address"] for r in sim.truth.records("42")]
     return len(set(measured)) == count and measured.count(2) > 1
 
 
@@ -90,7 +106,7 @@ def decode_table(told: dict[str, bytes]) -> Table:
 
 
 def efficiency_table(kit: Kit, told: dict[str, bytes]) -> Table:
-    table = Table("Pylontech RS485: wire time of all answered exchanges / time")
+    table = Table("Pylontech RS485: (wire + device) time of all answered exchanges / time")
     cycles = {}
     for baud, counts in ((FAST, (1, 4, 8, 16)), (SLOW, (1, 4, 8, 16))):
         for count in counts:
@@ -115,12 +131,11 @@ def row(
     """Measure one stack and add a row; return its cycle."""
     rounds = 4 if more == ONLY_MEASURED else 2
     seconds = max(5.0, rounds * 0.18 * count * FAST / baud / 12 * (1 if more == ONLY_MEASURED else 2))
-    with kit.simulator("pylontech", "--modules", str(count), "--model", MODEL, "--baud", str(baud)) as (port, log):
-        with kit.bridge(entry(port, baud, count, more)) as subject:
-            await_true(lambda: settled(log, count), 90, "the stack")
-            begin = time.monotonic()
-            used = subject.watch(seconds)
-        share, cycle = efficiency(log, begin, baud, told)
+    with stack(kit, count, baud) as (sim, port), kit.bridge(entry(port, baud, count, more)) as subject:
+        await_true(lambda: settled(sim, count), 90, "the stack")
+        begin = time.monotonic()
+        used = subject.watch(seconds)
+        share, cycle = efficiency(sim, begin, baud, told)
     figure = f"cycle {cycle:.3f} s, CPU {used.cpu_percent:.1f} %"
     words = f">= {aim}" if aim else ""
     table.add(f"{count} modules, {baud} baud, {what}", figure, f"{share:.3f}", words, share >= aim if aim else None)
@@ -132,12 +147,12 @@ def peer_cycle(kit: Kit) -> float | None:
     programs = peer("python-pylontech", PEER)
     if programs is None:
         return None
-    with kit.simulator("pylontech", "--modules", "4", "--model", MODEL, "--baud", str(FAST)) as (port, log):
+    with stack(kit, 4, FAST) as (sim, port):
         script = str(REPOSITORY / "bench/peers/python_pylontech_poll.py")
         command = [str(programs / "python"), script, port, str(FAST), "4"]
         with kit.subject(command) as subject:
             subject.watch(14)
-        ends = [r["at"] for r in truth(log) if r["frame"] == "42"]
+        ends = [record.at for record in sim.truth.records("42")]
     gaps = [later - earlier for earlier, later in pairwise(ends)]
     return 4 * statistics.median(gaps) if gaps else None
 
@@ -145,10 +160,7 @@ def peer_cycle(kit: Kit) -> float | None:
 def silent_table(kit: Kit) -> Table:
     """Two of sixteen modules fall silent and come back."""
     table = Table(f"Pylontech RS485: 2 of 16 modules silent, {FAST} baud, 42h + 44h, 92h every 2 s")
-    link = kit.folder() / "ttyUSB0"
-    with contextlib.ExitStack() as stack:
-        sim = stack.enter_context(PylontechSimulator(modules=16, model=MODEL, baud=FAST, link=link))
-        subject: Subject = stack.enter_context(kit.bridge(entry(str(link), FAST, 16, "limits_interval: 2")))
+    with stack(kit, 16, FAST) as (sim, port), kit.bridge(entry(port, FAST, 16, "limits_interval: 2")) as subject:
         await_true(lambda: len({r.unit for r in sim.truth.records("42")}) == 16, 30, "the stack")
         subject.watch(10)
         quiet = [sim.stack.modules[address] for address in (4, 11)]
@@ -187,18 +199,14 @@ def latency_table(kit: Kit) -> Table:
     """From the last byte of a round's last reply to the stack's state at a subscriber."""
     table = Table("Pylontech: last byte of a round to the stack's state at a subscriber")
     topic, count = "solarbridge/stack/state", 4
-    with (
-        kit.recorder(topic) as recorder,
-        kit.simulator("pylontech", "--modules", str(count), "--model", MODEL, "--baud", str(FAST)) as (port, log),
-    ):
+    with kit.recorder(topic) as recorder, stack(kit, count, FAST) as (sim, port):
         with kit.bridge(entry(port, FAST, count, "limits_interval: 2", interval=0.15)) as subject:
             recorder.wait(topic, seconds=20)
-            await_true(lambda: settled(log, count), 30, "the stack")
+            await_true(lambda: settled(sim, count), 30, "the stack")
             begin = time.monotonic()
             used = subject.watch(25)
         last = bus_addresses(count)[-1]
-        measured = [r for r in truth(log) if r["frame"] == "42" and r["values"]["address"] == last]
-        ends = [r["at"] for r in measured if r["at"] > begin]
+        ends = [r.at for r in sim.truth.records("42") if r.values["address"] == last and r.at > begin]
         messages = recorder.on(topic)
     delays = first_after(ends, [message.at for message in messages])
     add_latency(kit, table, delays, len(messages[-1].payload), 0.05)

@@ -1,0 +1,157 @@
+"""Who a module is, how long what it said is true, and what the stack makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.errors import ProtocolError
+from bridge.fields import VOLTAGE, Field
+from bridge.pylontech import values as v
+from bridge.pylontech.units import Module, Source, Units
+
+MEASURED = Source("measured", 10.0, watched=True)
+LIMITS = Source("limits", 4.0)
+SERIAL = Source("serial", float("inf"), lasting=True)
+FIELDS = (v.VOLTAGE, v.MODULE_CURRENT, v.POWER)
+
+
+def known(units: Units, place: str, serial: str | None) -> Module:
+    assert units.claim(place, serial) is None
+    module = units.claim(place, serial)
+    assert module is not None
+    return module
+
+
+@pytest.fixture
+def units() -> Units:
+    return Units("batteries", 10.0)
+
+
+def test_a_serial_number_is_believed_when_read_twice(units: Units) -> None:
+    assert units.claim("2", "A") is None
+    assert units.claim("2", "B") is None
+    module = units.claim("2", "B")
+    assert module is not None
+    assert (module.path, module.serial, module.place) == ("B", "B", "2")
+
+
+def test_one_reading_is_enough_to_confirm_a_module(units: Units) -> None:
+    module = known(units, "2", "A")
+    assert units.claim("2", "A") is module
+
+
+def test_a_module_without_a_serial_number_is_its_place(units: Units) -> None:
+    module = known(units, "2", None)
+    assert (module.path, module.serial) == ("2", None)
+
+
+@pytest.mark.parametrize("serial", ["A/B", "A+", "#", "$A", "A B"])
+def test_a_serial_number_that_is_no_topic_level_names_nothing(units: Units, serial: str) -> None:
+    module = known(units, "2", serial)
+    assert (module.path, module.serial) == ("2", serial)
+
+
+def test_swapped_modules_keep_their_paths(units: Units) -> None:
+    first, second = known(units, "2", "A"), known(units, "3", "B")
+    assert known(units, "2", "B") is second
+    assert "3" not in units.places
+    assert known(units, "3", "A") is first
+    assert (first.place, second.place) == ("3", "2")
+
+
+def test_a_serial_number_that_two_places_tell_names_neither(units: Units) -> None:
+    known(units, "2", "A")
+    known(units, "3", "A")
+    assert known(units, "2", "A").path == "2"
+    assert known(units, "3", "A").path == "3"
+    assert set(units.states(0.0)) == {"2", "3"}
+
+
+def test_a_module_that_told_no_number_at_first_is_not_counted_twice(units: Units) -> None:
+    known(units, "2", None)
+    known(units, "2", "A")
+    assert list(units.states(0.0)) == ["2"]
+
+
+def test_values_are_null_when_they_are_too_old(units: Units) -> None:
+    module = known(units, "2", "A")
+    module.announce((*FIELDS, v.CHARGE_CURRENT_LIMIT))
+    module.take(MEASURED, {"voltage": 50.0, "current": 1.0, "power": 50.0}, 100.0)
+    module.take(LIMITS, {"charge_current_limit": 25.0}, 100.0)
+    assert module.state(104.0) == {"voltage": 50.0, "current": 1.0, "power": 50.0, "charge_current_limit": 25.0}
+    late = module.state(104.1)
+    assert late is not None
+    assert late["charge_current_limit"] is None
+    assert module.state(110.1) is None
+    assert module.reading(110.1) is None
+
+
+def test_a_reading_is_dated_by_what_was_measured(units: Units) -> None:
+    module = known(units, "2", "A")
+    module.announce((*FIELDS, v.CHARGE_CURRENT_LIMIT))
+    module.take(MEASURED, {"voltage": 50.0}, 100.0)
+    module.take(LIMITS, {"charge_current_limit": 25.0}, 108.0)
+    reading = module.reading(108.0)
+    assert reading is not None
+    assert reading.at == 100.0
+    later = module.reading(110.5)
+    assert later is not None
+    assert (later.at, later.values["voltage"]) == (108.0, None)
+
+
+def test_who_a_module_is_says_nothing_about_its_being_there(units: Units) -> None:
+    module = known(units, "2", "A")
+    module.take(SERIAL, {"serial": "A"}, 100.0, (v.SERIAL,))
+    assert module.state(100.0) is None
+
+
+def test_keys_never_had_before_are_believed_when_seen_twice(units: Units) -> None:
+    module = known(units, "2", "A")
+    module.take(MEASURED, {"voltage": 50.0}, 1.0, FIELDS)
+    extra = Field("extra", VOLTAGE, "Extra")
+    with pytest.raises(ProtocolError, match="never had before"):
+        module.take(MEASURED, {"voltage": 50.0, "extra": 1.0}, 2.0, (*FIELDS, extra))
+    assert "extra" not in (module.state(2.0) or {})
+    module.take(MEASURED, {"voltage": 50.0, "extra": 1.0}, 3.0, (*FIELDS, extra))
+    assert (module.state(3.0) or {})["extra"] == 1.0
+
+
+def test_a_value_that_nothing_announces_is_a_mistake(units: Units) -> None:
+    module = known(units, "2", "A")
+    with pytest.raises(ValueError, match="no field announces"):
+        module.take(MEASURED, {"nonsense": 1.0}, 1.0, FIELDS)
+
+
+def test_the_unit_is_made_anew_only_for_news(units: Units) -> None:
+    module = known(units, "2", "A")
+    module.take(MEASURED, {"voltage": 50.0}, 1.0, FIELDS)
+    unit = module.unit
+    module.take(MEASURED, {"voltage": 50.0}, 2.0, FIELDS)
+    module.learn(firmware=None)
+    assert module.unit is unit
+    module.learn(firmware="1.2")
+    assert module.unit.firmware == "1.2"
+
+
+def test_the_stack_counts_silent_and_expected_modules_as_offline(units: Units) -> None:
+    units.expect(["2", "3", "10"])
+    module, other = known(units, "2", "A"), known(units, "3", "B")
+    module.take(MEASURED, {"voltage": 50.0}, 100.0, FIELDS)
+    other.take(MEASURED, {"voltage": 50.0}, 85.0, FIELDS)
+    reading = units.root_reading(100.0)
+    assert reading is not None
+    assert (reading.values["modules_online"], reading.values["modules_offline"], reading.at) == (1, 2, 100.0)
+    assert set(reading.values) == {field.key for field in units.root.fields}
+    assert list(units.states(100.0)) == ["2", "3", "10"]
+
+
+def test_a_stack_of_silent_modules_says_nothing(units: Units) -> None:
+    module = known(units, "2", "A")
+    module.take(MEASURED, {"voltage": 50.0}, 100.0, FIELDS)
+    assert units.root_reading(111.0) is None
+
+
+def test_a_longer_age_limit_is_that_of_every_unit(units: Units) -> None:
+    module = known(units, "2", "A")
+    units.set_max_age(20.0)
+    assert (units.root.max_age, module.unit.max_age) == (20.0, 20.0)
