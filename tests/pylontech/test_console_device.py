@@ -296,6 +296,24 @@ def _raw(one: ConsoleRig) -> bytes:
     return b"pwr\n\r@\r\r\n" + b" " * 1800
 
 
+def test_the_answer_about_another_module_is_never_filed(rig: Make) -> None:
+    one = rig(modules=2)
+    heard: dict[bytes, bytes] = {}
+
+    def other(reply: bytes) -> bytes:
+        echo = reply.partition(b"\n")[0]
+        heard[echo] = reply
+        return heard.get(b"bat 2", reply) if echo == b"bat 1" else reply
+
+    one.settle()
+    one.sim.faults.mutate = other
+    one.readings.clear()
+    one.poll_until(lambda _: one.failures().get("foreign", 0) >= 2)
+    one.sim.faults.clear()
+    one.poll(2)
+    check(one)
+
+
 def test_the_retry_brings_what_the_first_try_lost(rig: Make) -> None:
     one = rig(modules=2)
     one.settle()

@@ -338,6 +338,21 @@ def test_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:
     assert currents[0] == currents[1] == currents[2] < currents[3]
 
 
+def test_a_module_that_comes_back_is_read_twice_before_its_message(rig: Make) -> None:
+    one = rig({"modules": (1, 2), "max_age": 0.3, **COMPATIBLE}, modules=2)
+    bank(one, 8)
+    one.sim.faults.silent = True
+    end = time.monotonic() + 0.4
+    while time.monotonic() < end:
+        one.poll()
+    one.sim.faults.clear()
+    back: list[Any] = []
+    while not states(back, one.serial(1)):
+        back = one.poll()
+    assert {reading.topic for reading in back} == {None}
+    one.poll_until(lambda new: on(new, "v/battery_1") and on(new, BANK))
+
+
 def test_d21_events_are_bits(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.sim.stack.power = 400.0
