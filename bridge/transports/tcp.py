@@ -79,7 +79,7 @@ def _resolve(host: str, port: int, where: str, deadline: float, stop: Stop) -> l
     The system's resolver cannot be hurried: a name that is no address is looked up in a thread of its own,
     which ends by itself.
     """
-    with suppress(OSError):
+    with suppress(OSError, UnicodeError):  # what cannot be a name at all is no OSError
         return _addresses(host, port, socket.AI_NUMERICHOST)
     found: list[tuple[int, tuple[str, int]]] = []
     done = threading.Event()
