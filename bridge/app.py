@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bridge import __version__, devices, logs
-from bridge.config import Config, digest, steers
+from bridge.config import Config, digest
 from bridge.devices import Context, Device, DeviceOptions
 from bridge.notify import Notifier
 from bridge.publisher import Publisher
@@ -86,11 +86,13 @@ class App:
             mqtt = MqttSink(self._config.mqtt, inboxes)
             self._sinks.complete(mqtt)
             return mqtt
+        from bridge.bank_options import banks_of, steers
         from bridge.keeper import Keeper, Watch
 
-        watches = {bank.topic: Watch(bank.topic) for bank in self._config.banks}
+        banks = banks_of(self._config)
+        watches = {bank.topic: Watch(bank.topic) for bank in banks}
         mqtt = MqttSink(self._config.mqtt, inboxes, {topic: watch.arrived for topic, watch in watches.items()})
-        for number, bank in enumerate(self._config.banks):
+        for number, bank in enumerate(banks):
             keeper = Keeper(bank, steers(bank, number), watches[bank.topic], mqtt, self._sinks, self._stop)
             self.keepers.append(keeper)
         self._sinks.complete(mqtt, *(keeper.board for keeper in self.keepers))
@@ -148,7 +150,7 @@ class App:
             "started": self._started,
             "config": digest(self._config),
             "devices": {options.name: options.type for options in self._config.devices},
-            "banks": {bank.name: bank.topic for bank in self._config.banks},
+            "banks": {keeper.name: keeper.topic for keeper in self.keepers},
         }
 
     def _health(self) -> dict[str, Any]:

@@ -17,12 +17,11 @@ import yaml
 
 from bridge.devices import SLICES, DeviceOptions, slice_of
 from bridge.errors import ConfigError
-from bridge.guard import Limits
 from bridge.options import Reader, Refused, Rule, Secret, Variable, option, plain, rule_of, secrets_in
 
 __all__ = [
-    "Bank", "Config", "Logging", "Mqtt", "Secret", "Tls",
-    "digest", "dump", "file_there", "load", "option", "secrets", "topic",
+    "BankEntry", "Config", "Logging", "Mqtt", "Secret", "Tls",
+    "digest", "dump", "file_there", "level", "load", "option", "secrets", "topic",
 ]  # fmt: skip
 
 MAX_FILE = 1 << 20
@@ -65,7 +64,8 @@ def file_there(path: str) -> str | None:
     return None if os.path.isfile(path) and os.access(path, os.R_OK) else f"{path} is not a file that can be read"
 
 
-def _device_name(text: str) -> str | None:
+def level(text: str) -> str | None:
+    """Say what keeps `text` from being a level of a topic: the name of a device or a bank."""
     if text in RESERVED:
         return f"{text} is a topic of the bridge itself; choose another name"
     if set(text) & set("+#/"):
@@ -132,30 +132,11 @@ class Logging:
     max_megabytes: int = option(20, minimum=1, maximum=10_000, doc="MB that all log files together may take")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bank(Limits):
-    """An entry of `banks`: batteries that work as one, and the topic on which a Victron GX reads of it."""
+@dataclass(frozen=True)
+class BankEntry:
+    """An entry of `banks`; its keys are in bank_options.py, which is loaded when there is one."""
 
-    name: str = option(doc="its level in the topics", check=_device_name)
-    topic: str = option("battery/data", check=topic, doc="where the JSON for dbus-mqtt-battery goes")
-    from_: tuple[str, ...] = option(doc="names of the devices whose modules make the bank")
-    modules: int | None = option(None, minimum=1, maximum=256, doc="how many there are; left out: those that answer")
-    interval: float = option(1.0, minimum=0.5, maximum=10, doc="s between two messages; a GX takes one a second")
-    max_age: float = option(30.0, minimum=2, maximum=55, doc="s after which a module that is silent does not count")
-    startup: float = option(60.0, minimum=0, maximum=3600, doc="s that missing modules are waited for at the start")
-    discharge_when_silent: Literal["unchanged", "stop"] = option("unchanged", doc="the last message's discharge limit")
-    full_charge_request: bool = option(False, doc="whether the battery's wish for a full charge requests one")
-    controls: bool | None = option(None, doc="whether the GX steers by it; left out: the first bank only")
-
-    @staticmethod
-    def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Devices are named, once each; the limits' own conflicts."""
-        names = values.get("from_")
-        if names is not None and not names:
-            yield "from", "found an empty list; expected at least one device"
-        if names and len(set(names)) < len(names):
-            yield "from", "names a device twice"
-        yield from Limits.conflicts(values)
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,24 +145,20 @@ class Config:
 
     mqtt: Mqtt = option(doc="the broker")
     devices: tuple[DeviceOptions, ...] = option(doc="what to read, a list")
-    banks: tuple[Bank, ...] = option((), doc="batteries that work as one, a list")
+    banks: tuple[BankEntry, ...] = option((), doc="batteries that work as one, a list")
     logging: Logging = option(Logging(), doc="where the log goes")
     warnings: tuple[str, ...] = option((), key=False, doc="")
 
     @staticmethod
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """A bridge without devices is a mistake; banks are made of devices there are, one a topic."""
-        devices, banks = values.get("devices"), values.get("banks") or ()
-        if devices == ():
+        if values.get("devices") == ():
             yield "devices", "found an empty list; expected at least one device"
-        known = [device.name for device in devices or ()]
-        topics: dict[str, str] = {}
-        for bank in banks:
-            for name in bank.from_:
-                if devices and name not in known:
-                    yield "banks", f"{bank.name} is made of {name!a}, but devices are {', '.join(known)}"
-            if topics.setdefault(bank.topic, bank.name) != bank.name:
-                yield "banks", f"{topics[bank.topic]} and {bank.name} have the same topic; each needs its own"
+        if values.get("banks"):
+            from bridge.bank_options import conflicts
+
+            for text in conflicts(values.get("devices") or (), values["banks"]):
+                yield "banks", text
 # fmt: on
 
 
@@ -209,25 +186,11 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
             warnings.append(f"{file} holds a password and can be read by everyone; chmod 640 it, or use password_file")
     if config is None or reader.problems():
         raise ConfigError(reader.problems())
-    warnings += _bank_warnings(config)
+    if config.banks:
+        from bridge.bank_options import warnings as bank_warnings
+
+        warnings += bank_warnings(config)
     return replace(config, warnings=tuple(warnings))
-
-
-def _bank_warnings(config: Config) -> Iterator[str]:
-    steering = [bank.name for number, bank in enumerate(config.banks) if steers(bank, number)]
-    if len(steering) > 1:
-        yield f"banks {', '.join(steering)} all send a charge voltage; one GX that sees two of them raises an alarm"
-    for bank in config.banks:
-        for device in config.devices:
-            every = getattr(device, "limits_interval", 0.0)
-            if device.name in bank.from_ and every > bank.raise_after:
-                yield (f"{device.name} reads limits every {every:g} s only, so a single damaged answer could raise one"
-                       f" in {bank.name}; set its raise_after to {2 * every:g}")  # fmt: skip
-
-
-def steers(bank: Bank, number: int) -> bool:
-    """Whether a GX is to steer by this bank, the `number`th from 0."""
-    return number == 0 if bank.controls is None else bank.controls
 
 
 class _ConfigReader(Reader):
@@ -238,8 +201,11 @@ class _ConfigReader(Reader):
         self._taken: dict[tuple[str, str], str] = {}
 
     def variant(self, declared: Any, node: yaml.MappingNode, entries: Mapping[str, Any], place: str) -> Any:
-        if declared is Bank:
+        if declared is BankEntry:
+            from bridge.bank_options import Bank
+
             self._claim("name", entries, place)
+            return Bank
         if declared is not DeviceOptions:
             return declared
         self._claim("name", entries, place)
@@ -273,7 +239,7 @@ class _ConfigReader(Reader):
             self.report(node, f"{place}.{key}", f"{text} as {owner}; each needs its own")
 
 
-_NAME = Rule(doc="its level in the topics", check=_device_name)
+_NAME = Rule(doc="its level in the topics", check=level)
 
 
 def _real_path(path: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from bridge import summary as s
 from bridge.bank import Bank, Data, Readings, Round, Rules
-from bridge.config import Bank as Options
+from bridge.bank_options import Bank as Options
 from bridge.fields import Channel, Reading, Unit
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
@@ -117,6 +117,7 @@ class Keeper:
         self, options: Options, controls: bool, watch: Watch, outlet: Outlet, sinks: Iterable[Sink], stop: Stop
     ) -> None:
         self.name = options.name
+        self.topic = options.topic
         self.beat_at = time.monotonic()
         self.board = Board(options.from_)
         self.watch = watch

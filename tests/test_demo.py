@@ -22,14 +22,15 @@ def start(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None
 
 
 def test_the_demo_shows_every_device_and_ends_with_a_summary(tmp_path: Path) -> None:
-    demo = start(tmp_path, "--seconds", "8")
+    demo = start(tmp_path, "--seconds", "20")
     output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 0, output
     assert "mosquitto_sub -h 127.0.0.1 -p" in output
     assert "Messages per topic:" in output
     batteries = ("batteries/state", "batteries/PPTSIM0001000004/state")
     devices = ("roof/state", "barn/state", "house/state", "house/settings", *batteries)
-    for topic in ("solarbridge/status", *(f"solarbridge/{d}" for d in devices), "power/axpert", "power/barn"):
+    for topic in ("solarbridge/status", *(f"solarbridge/{d}" for d in devices), "power/axpert", "power/barn",
+                  "solarbridge/bank/state", "battery/data"):  # fmt: skip
         assert topic in output
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import Bank, load
+from bridge.bank_options import Bank
+from bridge.config import load
 from bridge.errors import ConfigError
 from bridge.fields import Value
 from bridge.guard import SHAPES, Backlash, Curve, Limit, Limits, ModuleGuard, total_current, voltage_cap

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge import keeper as keeper_module
-from bridge.config import Bank as Options
+from bridge.bank_options import Bank as Options
 from bridge.fields import Reading, Unit
 from bridge.keeper import Board, Keeper, Watch
 from bridge.sinks.session import Arrived

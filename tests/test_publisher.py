@@ -129,8 +129,8 @@ def test_a_bug_in_a_slice_is_logged_counted_and_survived(
     one = bench(interval=0.02)
     await_true(lambda: one.sink.readings, 5, "a reading")
     one.say("raise")
-    await_true(lambda: one.publisher.crashes, 3, "the crash counted")
-    assert one.sink.presences[-1] == ("", False)
+    await_true(lambda: one.sink.presences[-1] == ("", False), 3, "offline")
+    assert one.publisher.crashes >= 1
     one.say("ok")
     await_true(lambda: one.sink.presences[-1] == ("", True), 6, "online again")
     assert "a bug in this slice" in caplog.text

@@ -164,6 +164,7 @@ def _configuration(port: int, entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         for index, (key, value) in enumerate(entry.items()):
             lines.append(f"  {'- ' if index == 0 else '  '}{key}: {json.dumps(value)}")
+    lines += ["banks:", "  - name: bank", "    from: [batteries]"]
     return "\n".join(lines) + "\n"
 
 
