@@ -9,6 +9,8 @@ The threads of the program, and what each may touch:
   through Stop.
 - one thread per bank, named after it (keeper.py): reads the newest readings from its Board, computes and
   publishes; owns nothing else. Device threads fill the Board, ``mqtt`` its Watch; both are locked.
+- ``resolve NAME``: looks a host name up for a device (transports/tcp.py) and ends by itself; touches
+  nothing but its own result.
 - ``mqtt`` (sinks/broker.py): owns the broker's connection: connects, receives, and sends what could
   not be sent at once. Device threads send through the same connection under its lock, without a hop.
 """

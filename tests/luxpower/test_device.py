@@ -189,6 +189,8 @@ def test_inverters_of_one_stick_are_told_apart_and_added_up() -> None:
             sums = {round(a.values[key] + b.values[key], 1) for a in single[0] for b in single[1]}  # type: ignore[operator]
             assert total.values[key] in sums
         assert "v_bat" not in total.values
+        ages = [{reading.at for reading in readings} for readings in single]
+        assert len(house.states()) <= min(map(len, ages)), "a total is of sets that are both new"
 
 
 def test_the_total_is_silent_while_one_inverter_is() -> None:
