@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import resource
 import signal
 import time
 from datetime import UTC, datetime
@@ -154,6 +153,8 @@ class App:
         }
 
     def _health(self) -> dict[str, Any]:
+        from resource import RUSAGE_SELF, getrusage
+
         broker = self.mqtt.broker
         return {
             "devices": {p.name: self._device_health(p) for p in self.publishers},
@@ -169,7 +170,7 @@ class App:
             },
             "late_threads": self.supervisor.late(),
             "log_lines_dropped": logs.dropped(),
-            "memory_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "memory_kib": getrusage(RUSAGE_SELF).ru_maxrss,
         }
 
     def _device_health(self, publisher: Publisher) -> dict[str, Any]:

@@ -10,13 +10,15 @@ import errno
 import logging
 import os
 import select
-import socket
 import stat
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bridge.config import Logging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LINE_LIMIT = 4096
 """Bytes of one line on stderr at most. A pipe that is writable at all takes that many (PIPE_BUF), so a
@@ -54,7 +56,7 @@ class StderrHandler(logging.Handler):
             self._poller.register(self._fd, select.POLLOUT)
         except OSError:  # closed
             is_socket, self._fd = False, -1
-        self._socket = socket.socket(fileno=os.dup(self._fd)) if is_socket else None
+        self._send = _sender(self._fd) if is_socket else None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -68,10 +70,18 @@ class StderrHandler(logging.Handler):
             if self._fd < 0 or not any(event & select.POLLOUT for _, event in self._poller.poll(0)):
                 self.dropped += 1
                 return
-            if self._socket is not None:
-                self._socket.send(chunk, socket.MSG_DONTWAIT)
+            if self._send is not None:
+                self._send(chunk)
             else:
                 os.write(self._fd, chunk)
+
+
+def _sender(fd: int) -> Callable[[bytes], object]:
+    """Return what sends on a socket without waiting: poll() cannot tell how much it takes at once."""
+    import socket  # only where stderr is one, as under journald
+
+    duplicate = socket.socket(fileno=os.dup(fd))
+    return lambda data: duplicate.send(data, socket.MSG_DONTWAIT)
 
 
 class CappedFileHandler(logging.Handler):
@@ -81,9 +91,9 @@ class CappedFileHandler(logging.Handler):
     old text for ever. Its import would also cost the start 2 ms.
     """
 
-    def __init__(self, path: Path, total_bytes: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], total_bytes: int) -> None:
         super().__init__()
-        self.path = path
+        self.path = os.fspath(path)
         self.dropped = 0
         self._limit = total_bytes // FILES
         self._fd = -1
@@ -119,10 +129,10 @@ class CappedFileHandler(logging.Handler):
         """Move solarbridge.log to solarbridge.log.1 and so on, and open a new one."""
         os.close(self._fd)
         self._fd = -1
-        names = [self.path, *(Path(f"{self.path}.{number}") for number in range(1, FILES))]
+        names = [self.path, *(f"{self.path}.{number}" for number in range(1, FILES))]
         for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
-            if newer.exists():
-                newer.replace(older)
+            if os.path.exists(newer):
+                os.replace(newer, older)
         self._open()
 
     def _drop(self, err: Exception) -> None:
@@ -144,9 +154,9 @@ def set_up(config: Logging, secrets: list[str]) -> None:
     handlers: list[logging.Handler] = [_STDERR]
     if config.directory:
         try:
-            directory = Path(config.directory)
-            directory.mkdir(parents=True, exist_ok=True)
-            handlers.append(CappedFileHandler(directory / "solarbridge.log", config.max_megabytes * 1024 * 1024))
+            os.makedirs(config.directory, exist_ok=True)
+            path = os.path.join(config.directory, "solarbridge.log")
+            handlers.append(CappedFileHandler(path, config.max_megabytes * 1024 * 1024))
         except OSError as err:
             logging.getLogger(__name__).warning("log directory %s: %s; logging to stderr only", config.directory, err)
     for handler in handlers:

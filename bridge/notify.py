@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +23,11 @@ class Notifier:
         path = environ.get("NOTIFY_SOCKET", "")
         # "@" stands for the leading zero byte of Linux' abstract socket names
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if path else None
-        if self._socket is not None:
+        self._socket: socket.socket | None = None
+        if path:
+            import socket  # 2 ms that a start without a service manager does without
+
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
 
     def send(self, *lines: str) -> None:
