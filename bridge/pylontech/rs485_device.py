@@ -520,9 +520,9 @@ class StackDevice:
 
     def _find(self, station: Station) -> Steps:
         """Learn who is at an address, and what it measures."""
+        station.due.clear()
         yield from self._identify(station)
         if station.verified:
-            station.due.clear()
             answer = yield from self._ask(question(m.ANALOG, station.address))
             if isinstance(answer, Answer):
                 yield from self._tell((question(m.ANALOG, station.address), answer))
