@@ -68,6 +68,7 @@ class App:
             self.supervisor.start(publisher)
         self._stop.wait(HEAD_START)
         self.mqtt = self._make_sinks()
+        gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.enable()
         self.mqtt.publish_info(self._info())
         self.supervisor.start(self.mqtt.broker)
