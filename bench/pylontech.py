@@ -209,6 +209,6 @@ def latency_table(kit: Kit) -> Table:
         ends = [r.at for r in sim.truth.records("42") if r.values["address"] == last and r.at > begin]
         messages = recorder.on(topic)
     delays = first_after(ends, [message.at for message in messages])
-    add_latency(kit, table, delays, len(messages[-1].payload), 0.05)
+    add_latency(kit, table, delays, len(messages[-1].payload), 0.15)
     table.add("CPU, 4 modules, a round each 0.15 s", f"{used.cpu_percent:.1f} %")
     return table

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.pylontech import stack
@@ -59,6 +60,8 @@ class Module:
         self._watches: dict[str, Watch] = {}
         self._blank: Values = {}
         self._new_keys: dict[str, frozenset[str]] = {}
+        self._state: Values | None = None
+        self._state_until = -inf
 
     @property
     def path(self) -> str:
@@ -76,6 +79,7 @@ class Module:
             self._watches.setdefault(source.name, Watch()).admit(values, at)
         before = self._told.pop(source.name, None)  # the newest stands last: of what two sources tell, it counts
         self._told[source.name] = _Told(source, values, at)
+        self._state_until = -inf
         return before is None or before.values != values
 
     def announce(self, fields: Iterable[Field]) -> None:
@@ -84,6 +88,7 @@ class Module:
         if len(merged) > len(self.unit.fields):
             self.unit = replace(self.unit, fields=tuple(merged.values()))
             self._blank = dict.fromkeys(merged)
+            self._state_until = -inf
 
     def learn(self, *, model: Value = None, firmware: Value = None) -> None:
         """Note who the module is; its unit is made anew only when that is news."""
@@ -95,6 +100,12 @@ class Module:
     def forget(self, source: Source) -> None:
         """Forget the answer from one source: it is known to hold no more."""
         self._told.pop(source.name, None)
+        self._state_until = -inf
+
+    def set_max_age(self, max_age: float) -> None:
+        """Set how long readings stay true."""
+        self.unit = replace(self.unit, max_age=max_age)
+        self._state_until = -inf
 
     def age(self, source: Source, now: float) -> float:
         """Return how old the newest answer from a source is; infinite when there is none."""
@@ -110,7 +121,18 @@ class Module:
         return max(found)[1] if found else None
 
     def state(self, now: float) -> Values | None:
-        """Return the value of every announced key, None for what is not known or too old; None when not alive."""
+        """Return the value of every announced key, None for what is not known or too old; None when not alive.
+
+        Made anew only when an answer came or grew too old since: a stack's summary asks for every module's.
+        """
+        if now > self._state_until:
+            ends = [told.at + min(told.source.max_age, limit) for told in self._told.values()
+                    for limit in (inf, self.unit.max_age)]  # fmt: skip
+            self._state_until = min((end for end in ends if end >= now), default=inf)
+            self._state = self._make_state(now)
+        return self._state
+
+    def _make_state(self, now: float) -> Values | None:
         if self.alive_at(now) is None:
             return None
         values = dict(self._blank)
@@ -242,7 +264,7 @@ class Units:
             self._max_age = max_age
             self.root = replace(self.root, max_age=max_age)
             for module in self._modules.values():
-                module.unit = replace(module.unit, max_age=max_age)
+                module.set_max_age(max_age)
 
     def states(self, now: float) -> dict[str, Values | None]:
         """Return the state of every module by its place, None for one that is offline; for `stack.summary`."""
