@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.core import add_latency, first_after
+from bench.core import Floor, add_latency, first_after
 from bench.kit import Kit, Table, child, peer, truth
 from bridge.simulators.lxp import LxpSimulator
 from tests.harness import free_port
@@ -121,8 +121,11 @@ def latency_table(kit: Kit, words: int) -> Table:
         entry = f"- {{name: house, type: lxp, host: 127.0.0.1, port: {port}, interval: 0}}\n"
         with kit.bridge(entry):
             recorder.wait(topic, seconds=30)
-            time.sleep(SECONDS)
-        ends = [record["at"] for record in truth(log) if record["frame"] == "input" and record["whole"]][50:]
+            time.sleep(2)
+            begin = time.monotonic()
+            floor = Floor(kit, len(recorder.on(topic)[-1].payload), 0.05, SECONDS)
+        records = truth(log)
+        ends = [r["at"] for r in records if r["frame"] == "input" and r["whole"] and r["at"] > begin]
         messages = recorder.on(topic)
-    add_latency(kit, table, first_after(ends, [message.at for message in messages]), len(messages[-1].payload))
+    add_latency(table, first_after(ends, [message.at for message in messages]), floor)
     return table

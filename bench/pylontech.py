@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from bench.core import add_latency, first_after
+from bench.core import Floor, add_latency, first_after
 from bench.kit import Kit, Subject, Table, child, peer
 from bridge.simulators.pylontech import PylontechSimulator, bus_addresses
 from bridge.simulators.truth import Record
@@ -203,12 +203,13 @@ def latency_table(kit: Kit) -> Table:
         with kit.bridge(entry(port, FAST, count, "limits_interval: 2", interval=0.15)) as subject:
             recorder.wait(topic, seconds=20)
             await_true(lambda: settled(sim, count), 30, "the stack")
+            used = subject.watch(10)
             begin = time.monotonic()
-            used = subject.watch(25)
+            floor = Floor(kit, len(recorder.on(topic)[-1].payload), 0.15, 25)
         last = bus_addresses(count)[-1]
         ends = [r.at for r in sim.truth.records("42") if r.values["address"] == last and r.at > begin]
         messages = recorder.on(topic)
     delays = first_after(ends, [message.at for message in messages])
-    add_latency(kit, table, delays, len(messages[-1].payload), 0.15)
+    add_latency(table, delays, floor)
     table.add("CPU, 4 modules, a round each 0.15 s", f"{used.cpu_percent:.1f} %")
     return table
