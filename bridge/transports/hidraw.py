@@ -24,7 +24,7 @@ REPORT = 8
 RIGHTS = (
     "it needs the udev rule "
     'KERNEL=="hidraw*", SUBSYSTEM=="hidraw", ATTRS{idVendor}=="0665", ATTRS{idProduct}=="5161", '
-    'MODE="0660", GROUP="solarbridge"'
+    'MODE="0660", GROUP="plugdev"'
 )
 
 
