@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -174,7 +175,7 @@ class Task:
         self.due, self.pause = time.monotonic() + min(self.pause, most), min(2 * self.pause, REFUSED_FOR)
 
 
-class ConsoleReader:
+class ConsoleReader(ABC):
     """What every console has: modules at positions, and questions that are asked in turn. Owned by one thread."""
 
     ROUND_FIELDS: Sequence[Field] = ()
@@ -233,9 +234,9 @@ class ConsoleReader:
         if not self._good:
             raise NoReply("no answer but refusals and damaged ones")
 
+    @abstractmethod
     def _ask_round(self) -> Iterator[Reading | None]:
         """Ask what is asked in every round. Raises NoReply when nobody is there."""
-        raise NotImplementedError
 
     # -- what is known
 
