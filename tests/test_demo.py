@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from bridge.tools.demo import brief
+from bridge.tools.demo import Seen, _summary, brief
 from tests.shared import REPOSITORY
 
 
@@ -65,3 +65,10 @@ def test_a_payload_is_shown_in_one_line_without_what_is_not_known() -> None:
     text = brief(b'{"a": 1, "b": null, "c_code": 7, "d": "x\\u001by"}', 80)
     assert text == "a=1  d=x?y"
     assert len(brief(b'{"long": "' + b"x" * 500 + b'"}', 40)) == 40
+
+
+def test_a_device_that_published_nothing_makes_the_demo_fail() -> None:
+    seen = {"solarbridge/roof/state": Seen(b"{}", 0.0, 3)}
+    assert _summary(seen, ["roof"], time_given=True) == 0
+    assert _summary(seen, ["roof", "barn"], time_given=True) == 1
+    assert _summary(seen, ["roof", "barn"], time_given=False) == 0  # ended by hand, maybe before it had its turn
