@@ -32,7 +32,7 @@ def start_table(kit: Kit) -> Table:
     wire = 10 * (len(QUERIES["QPIGS"]) + len(replies()["QPIGS"])) / BAUD
     allowed = wire + 1.5 * importing
     began, used = statistics.median(first), statistics.median(memory)
-    table.add("importing paho, serial, yaml", f"{importing * 1e3:.0f} ms")
+    table.add("importing the four required packages", f"{importing * 1e3:.0f} ms")
     table.add(
         "process start to first state at a subscriber", f"{began:.3f} s (wire {wire:.3f} s)",
         f"{began / allowed:.2f} x allowed", "<= wire + 1.5 x import", began <= allowed,
