@@ -11,7 +11,7 @@ demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after 
 
 test: lint ## all checks and tests
 	@.ci/setup dev,demo mosquitto
-	$(PYTHON) -m pytest -n 6 --dist worksteal
+	$(PYTHON) -m pytest -n 4 --dist worksteal
 
 lint: ## style and types
 	@.ci/setup dev,demo mosquitto

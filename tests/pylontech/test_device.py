@@ -223,10 +223,10 @@ def test_a_silent_module_is_asked_with_growing_pauses(rig: Make) -> None:
     line.send = noting
     one.poll_for(3.5)
     pauses = [after - before for before, after in pairwise(probes)]
-    # the lost question, the retry at once, then after 1 and 2 s; a busy machine may lose an answer besides
-    long = [pause for pause in pauses if pause > 0.5]
-    assert 2 <= len(long) < len(probes) <= 6
-    assert long[1] > 1.5 * long[0]
+    # the lost question, the retry at once, then after 1 and 2 s, where a round asks the others every 30 ms; a busy
+    # machine may stretch the first pauses, but without growth there would be dozens of probes
+    assert 3 <= len(probes) <= 6
+    assert max(pauses) > 1.5
 
 
 def test_of_many_silent_modules_one_is_asked_in_a_round(rig: Make) -> None:
