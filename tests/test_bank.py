@@ -12,7 +12,7 @@ from bridge import summary as s
 from bridge.bank import GRACE, SETTLED, Bank, Round, Rules
 from bridge.fields import Reading, Value
 from bridge.guard import Limits
-from bridge.pylontech import console, messages, stack, values
+from bridge.pylontech import console, console_cells, messages, stack, values
 from tests.battery_modules import reading, state, without
 
 
@@ -61,7 +61,7 @@ def test_every_key_the_bank_reads_is_one_that_the_pylontech_slice_publishes() ->
     known = {field.key for field in (*messages.MEASURED, *messages.ALARM_FIELDS, *messages.MANAGEMENT_ROWS.fields)}
     known |= {bit.field.key for bit in messages.ALLOWANCES} | {field.key for field in values.EVENT_ALARMS}
     known |= {field.key for field in (*console.PWR_FIELDS, *console.PWRSYS_FIELDS, *console.INFO_FIELDS,
-                                      *console.STAT_FIELDS, *console.cell_fields(15), *stack.FIELDS)}  # fmt: skip
+                                      *console.STAT_FIELDS, *console_cells.cell_fields(15), *stack.FIELDS)}  # fmt: skip
     wanted = {item.name for item in vars(battery).values() if isinstance(item, battery.Key)}
     wanted |= {key.name for key, _ in battery.INHERITED} | {battery.cell(1).name}
     assert wanted <= known, wanted - known

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import TEXT, Field, Level, Reading
-from bridge.pylontech import console, stack
+from bridge.pylontech import console, console_cells, stack
 from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Console, Reply
 from bridge.pylontech.console_frame import Refusal
@@ -86,7 +86,7 @@ def settings_of(options: Options) -> Settings:
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
     """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells."""
-    module = {item.key: item for item in (*console.module_fields(16), *console.health_fields(16))}
+    module = {item.key: item for item in (*console_cells.module_fields(16), *console_cells.health_fields(16))}
     root = {item.key: item for item in (*stack.FIELDS, *console.PWRSYS_FIELDS, CLOCK)}
     return {"stack on the console": tuple(root.values()), "module on the console": tuple(module.values())}
 
@@ -125,7 +125,7 @@ def _questions(settings: Settings) -> tuple[Question, ...]:
         Question("pwr", console.module, lambda _: console.PWR_N_FIELDS, events, slow[events]),
         Question("bat", _cells, _cell_fields, cells, slow[cells]),
         Question("stat", console.statistics, lambda _: console.STAT_FIELDS, counters, slow[counters]),
-        Question("soh", console.health, _health_fields, counters, slow[counters]),
+        Question("soh", console_cells.health, _health_fields, counters, slow[counters]),
         Question("time", _clock, lambda _: (CLOCK,), counters, slow[counters], False),
     )
     # fmt: on
@@ -136,7 +136,7 @@ def _system(lines: Sequence[str], _position: int) -> Values:
 
 
 def _cells(lines: Sequence[str], _position: int) -> Values:
-    return console.cells(lines)
+    return console_cells.cells(lines)
 
 
 def _clock(lines: Sequence[str], _position: int) -> Values:
@@ -144,11 +144,11 @@ def _clock(lines: Sequence[str], _position: int) -> Values:
 
 
 def _cell_fields(values: Values) -> Sequence[Field]:
-    return console.cell_fields(sum(key.endswith(f"_{console.CELL_SOC.key}") for key in values))
+    return console_cells.cell_fields(sum(key.endswith(f"_{console_cells.CELL_SOC.key}") for key in values))
 
 
 def _health_fields(values: Values) -> Sequence[Field]:
-    return console.health_fields(sum(key.endswith(f"_{console.SOH_COUNT.key}") for key in values))
+    return console_cells.health_fields(sum(key.endswith(f"_{console_cells.SOH_COUNT.key}") for key in values))
 
 
 @dataclass(slots=True)

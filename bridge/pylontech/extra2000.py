@@ -16,7 +16,7 @@ from typing import TypeAlias
 from bridge.fields import Field
 from bridge.pylontech import stack
 from bridge.pylontech import values as v
-from bridge.pylontech.console import BALANCING, CELL_BALANCING
+from bridge.pylontech.console_cells import BALANCING, CELL_BALANCING
 from bridge.pylontech.values import Values, number
 
 BAUD = 19200

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import console, console_frame, messages
+from bridge.pylontech import console, console_cells, console_frame, messages
 from bridge.pylontech.frame import Decoder, Refusal, encode, reply_info
 from tests.pylontech.build import CAPTURES, capture
 
@@ -63,7 +63,7 @@ def test_a_captured_answer_means_what_stands_beside_it(name: str) -> None:
         assert refusal.value.kind == "refused"
         return
     lines = answer.body(sent)
-    read = getattr(console, wanted["read"])
+    read = getattr(console, wanted["read"], None) or getattr(console_cells, wanted["read"])
     result = read(lines, wanted["position"]) if "position" in wanted else read(lines)
     if wanted["read"] == "modules":
         assert not result.refused

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import console, console_frame
+from bridge.pylontech import console, console_cells, console_frame, console_text
+from bridge.pylontech.values import Values
 from tests.pylontech.build import capture
 from tests.pylontech.build import console as answer_text
 
@@ -144,7 +145,7 @@ def test_an_old_prompt_before_the_echo_does_not_matter() -> None:
     assert lines_of(b">pylon_debug>" + answer_text("time", "RTC 2024-02-29 12:00:00"), "time")
 
 
-def numbers(values: console.Values) -> console.Values:
+def numbers(values: Values) -> Values:
     return {key: value for key, value in values.items() if isinstance(value, int | float)}
 
 
@@ -161,7 +162,7 @@ def without(raw: bytes, start: int, size: int) -> console_frame.Answer | None:
 )  # fmt: skip
 def test_characters_lost_from_an_answer_never_give_another_number(name: str, size: int) -> None:
     sent, received, wanted = capture(name)
-    read = getattr(console, wanted["read"])
+    read = getattr(console, wanted["read"], None) or getattr(console_cells, wanted["read"])
     asked = [wanted["position"]] if "position" in wanted else []
     whole = read(body(name), *asked)
     # Nothing pads these, or their neighbours may be missing; none of them steers anything.
@@ -183,7 +184,7 @@ def test_characters_lost_from_an_answer_never_give_another_number(name: str, siz
 def test_characters_lost_from_a_module_table_never_give_another_number(name: str, size: int) -> None:
     sent, received, _ = capture(name)
     whole = console.modules(body(name))
-    for start in range(received.index(console.ABSENT.encode())):
+    for start in range(received.index(console_text.ABSENT.encode())):
         try:
             answer = without(received, start, size)
             found = {} if answer is None else console.modules(answer.body(sent)).present
@@ -264,16 +265,16 @@ def test_cells_with_a_row_missing_doubled_or_cut_are_refused(name: str) -> None:
     lines = body(name)
     for place in range(1, len(lines) - 1):
         with pytest.raises(ProtocolError):
-            console.cells([*lines[:place], *lines[place + 1 :]])
+            console_cells.cells([*lines[:place], *lines[place + 1 :]])
         with pytest.raises(ProtocolError):
-            console.cells([*lines[:place], lines[place], *lines[place:]])
+            console_cells.cells([*lines[:place], lines[place], *lines[place:]])
         with pytest.raises(ProtocolError):
-            console.cells([*lines[:place], " ".join(lines[place].split()[:-1]), *lines[place + 1 :]])
+            console_cells.cells([*lines[:place], " ".join(lines[place].split()[:-1]), *lines[place + 1 :]])
 
 
 def test_a_charge_of_zero_beside_a_state_of_charge_is_not_known() -> None:
     lines = [line.replace("68700", "0    ") for line in body("console-bat-US3000D")]
-    values = console.cells(lines)
+    values = console_cells.cells(lines)
     assert (values["cell_1_capacity"], values["cell_1_soc"]) == (None, 92)
 
 
@@ -347,16 +348,16 @@ def test_cells_are_counted_under_either_label() -> None:
 
 def test_health_rows_without_a_state_are_read() -> None:
     rows = [f"{n:<11}3361       00000000" for n in range(16)]
-    values = console.health(["Power   1", "Battery  Voltage  SOHCount  SOHStatus", *rows], 1)
+    values = console_cells.health(["Power   1", "Battery  Voltage  SOHCount  SOHStatus", *rows], 1)
     assert (values["cell_16_soh_count"], values["cell_16_soh_state"]) == (0, None)
 
 
 READERS = {
-    "console-pwr-new": console.modules, "console-bat-1": console.cells, "console-pwrsys": console.system,
-    "console-getpwr": console.local, "console-time": console.clock,
+    "console-pwr-new": console.modules, "console-bat-1": console_cells.cells, "console-pwrsys": console.system,
+    "console-getpwr": console_cells.local, "console-time": console.clock,
     "console-pwr-1": lambda lines: console.module(lines, 1), "console-info-2": lambda lines: console.identity(lines, 2),
     "console-stat-3": lambda lines: console.statistics(lines, 3),
-    "console-soh-1": lambda lines: console.health(lines, 1),
+    "console-soh-1": lambda lines: console_cells.health(lines, 1),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.pylontech import console, extra2000
+from bridge.pylontech import console, console_cells, extra2000
 from bridge.pylontech.extra2000 import Limits
 from bridge.pylontech.values import Values
 from tests.pylontech.build import capture
@@ -34,7 +34,7 @@ LIMITS = Limits(52.4, 25.0, 25.0)
 
 
 def state(**more: object) -> Values:
-    values = console.module(body("console-pwr-1"), 1) | console.cells(body("console-bat-1"))
+    values = console.module(body("console-pwr-1"), 1) | console_cells.cells(body("console-bat-1"))
     return {**values, "cycles": 412, **more}  # type: ignore[dict-item]
 
 

@@ -8,14 +8,14 @@ from collections import defaultdict
 import pytest
 
 from bridge.fields import Field
-from bridge.pylontech import console, messages, stack
+from bridge.pylontech import console, console_cells, messages, stack
 from bridge.pylontech import values as v
 from tests.pylontech.build import capture
 
 SETS = {
     "RS485 module": messages.module_fields(16, 6),
-    "console module": console.module_fields(16),
-    "console health": console.health_fields(16),
+    "console module": console_cells.module_fields(16),
+    "console health": console_cells.health_fields(16),
     "stack": stack.FIELDS,
     "parameters": messages.PARAMETER_ROWS.fields,
     "pwrsys": console.PWRSYS_FIELDS,
@@ -70,16 +70,16 @@ def test_what_a_module_reports_over_rs485_is_announced() -> None:
 def test_what_a_module_reports_over_the_console_is_announced() -> None:
     from tests.pylontech.test_console import body
 
-    announced = {field.key for field in console.module_fields(15)}
+    announced = {field.key for field in console_cells.module_fields(15)}
     found = console.modules(body("console-pwr-new")).present[1]
-    reported = {*found, *console.module(body("console-pwr-1"), 1), *console.cells(body("console-bat-1"))}
+    reported = {*found, *console.module(body("console-pwr-1"), 1), *console_cells.cells(body("console-bat-1"))}
     reported |= {*console.statistics(body("console-stat-3"), 3), *console.identity(body("console-info-2"), 2)}
-    reported |= set(console.local(body("console-getpwr")))
+    reported |= set(console_cells.local(body("console-getpwr")))
     assert reported <= announced | {"remaining_capacity"}
 
 
 def test_the_same_value_has_the_same_key_on_both_links() -> None:
-    shared = {field.key for field in messages.module_fields(15, 5)} & {f.key for f in console.module_fields(15)}
+    shared = {field.key for field in messages.module_fields(15, 5)} & {f.key for f in console_cells.module_fields(15)}
     assert shared >= {
         "voltage", "current", "power", "soc", "total_capacity", "cycles", "temperature", "cell_1_voltage",
         "cell_15_voltage", "cell_min_voltage", "cell_max_voltage", "cell_spread", "cell_min_temperature",

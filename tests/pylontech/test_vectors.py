@@ -8,9 +8,10 @@ import pytest
 
 from bridge.errors import ProtocolError
 from bridge.fields import Value
-from bridge.pylontech import console, console_frame, messages
+from bridge.pylontech import console, console_cells, console_frame, messages
 from bridge.pylontech.frame import REFUSALS, Decoder, Frame, Refusal, decode, encode, reply_info
 from bridge.pylontech.messages import ALLOWANCES, BITS
+from bridge.pylontech.values import Values
 from tests.shared import vectors
 
 REASONS = {
@@ -231,7 +232,7 @@ def check_pwr(found: console.Modules, wanted: dict[str, Any]) -> None:
             assert values["cell_max_number"] == module["Vhigh.Id"] + 1
 
 
-def check_cells(values: console.Values, wanted: list[dict[str, Any]]) -> None:
+def check_cells(values: Values, wanted: list[dict[str, Any]]) -> None:
     for cell in wanted:
         n = cell["cell"] + 1
         assert values[f"cell_{n}_voltage"] == cell["voltage_mv"] / 1000
@@ -261,7 +262,7 @@ def check_answer(command: str, lines: tuple[str, ...], wanted: dict[str, Any]) -
         assert values["power_events"] == int(fields["Power Events"].split()[0], 16)
         assert values["fully_charged"] is ("COULFULL" in fields["Power Events"])
     elif name == "bat":
-        check_cells(console.cells(lines), wanted["cells"])
+        check_cells(console_cells.cells(lines), wanted["cells"])
     elif name == "info":
         values = console.identity(lines, position)
         assert values["serial"] == wanted["fields"]["Barcode"]
@@ -273,7 +274,7 @@ def check_answer(command: str, lines: tuple[str, ...], wanted: dict[str, Any]) -
     elif name == "time":
         assert console.clock(lines) == wanted["rtc"].replace(" ", "T")
     elif name == "getpwr":
-        values = console.local(lines)
+        values = console_cells.local(lines)
         assert values["remaining_capacity"] == wanted["capacity_mah"] / 1000
         assert [values[f"cell_{n}_voltage"] for n in range(1, 16)] == [mv / 1000 for mv in wanted["cells_mv"]]
     else:
