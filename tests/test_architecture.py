@@ -71,9 +71,9 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
 
 
 def is_pure(path: Path) -> bool:
-    """Everything in a slice but its devices and their connections; and the shapes among the sinks."""
+    """Everything in a slice but its devices, their readers and connections; and the shapes among the sinks."""
     if path.parent.name in SLICES:
-        return not path.stem.endswith(("device", "connection", "__init__"))
+        return not path.stem.endswith(("device", "reader", "connection", "__init__"))
     return path in {BRIDGE / name for name in PURE}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import connection, questions, rs485_device
+from bridge.pylontech import connection, questions, rs485_reader
 from bridge.pylontech.questions import Question, fits
 from bridge.simulators.pylontech_stack import make_modules
 from tests.pylontech.build import analog_record, reply
@@ -25,7 +25,7 @@ Make = Callable[..., Rig]
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IN_FRAME", 0.15)
     monkeypatch.setattr(questions, "LONGEST_PAUSE", 0.5)
-    monkeypatch.setattr(rs485_device, "MEASURING_REFUSED_FOR", 0.5)
+    monkeypatch.setattr(rs485_reader, "MEASURING_REFUSED_FOR", 0.5)
 
 
 @pytest.fixture
