@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import time
 from datetime import UTC, datetime
@@ -13,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import __version__, devices, logs
 from bridge.config import Config, digest
-from bridge.devices import Context, Device, DeviceOptions
+from bridge.devices import Context, Device, DeviceOptions, WritableOptions
 from bridge.notify import Notifier
 from bridge.publisher import Publisher
 from bridge.sinks.base import Sinks
+from bridge.statefile import state_directory
 from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
 
 if TYPE_CHECKING:
     from bridge.keeper import Keeper
     from bridge.sinks.mqtt import MqttSink
+    from bridge.writing import Records
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +53,10 @@ class App:
         self._health_due = time.monotonic() + 2.0
         self._status = ""
         self._sinks = Sinks()
+        self._state_directory = state_directory(config.state_directory, os.environ)
         self.publishers = [
-            Publisher(options.name, partial(_build, options), self._sinks, self._stop) for options in config.devices
+            Publisher(options.name, partial(_build, options), self._sinks, self._stop, partial(self._records, options))
+            for options in config.devices
         ]
         self.keepers: list[Keeper] = []
         self.supervisor = Supervisor(self._stop, self._notifier, self._round)
@@ -97,6 +102,14 @@ class App:
             self.keepers.append(keeper)
         self._sinks.complete(mqtt, *(keeper.board for keeper in self.keepers))
         return mqtt
+
+    def _records(self, options: DeviceOptions) -> Records | None:
+        """Return where writes of one device are recorded, when it may be written to. Called in its thread."""
+        if not isinstance(options, WritableOptions) or not options.writes:
+            return None
+        from bridge.records import records_of
+
+        return records_of(options, self._state_directory)
 
     def stop(self) -> None:
         """Let `run` end, from any thread."""

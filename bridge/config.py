@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, replace
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any, Literal
 
 import yaml
 
 from bridge.devices import SLICES, DeviceOptions, slice_of
 from bridge.errors import ConfigError
-from bridge.options import Reader, Refused, Rule, Secret, Variable, option, plain, rule_of, secrets_in
+from bridge.options import Reader, Refused, Rule, Secret, Variable, key_of, option, plain, rule_of, secrets_in
 
 __all__ = [
     "BankEntry", "Config", "Logging", "Mqtt", "Secret", "Tls",
@@ -147,6 +147,7 @@ class Config:
     devices: tuple[DeviceOptions, ...] = option(doc="what to read, a list")
     banks: tuple[BankEntry, ...] = option((), doc="batteries that work as one, a list")
     logging: Logging = option(Logging(), doc="where the log goes")
+    state_directory: str | None = option(None, path=True, doc="folder for what must outlive a restart")
     warnings: tuple[str, ...] = option((), key=False, doc="")
 
     @staticmethod
@@ -260,7 +261,8 @@ def _root(reader: Reader, data: bytes) -> yaml.MappingNode:
     if root is None:
         raise reader.report(1, "", "the file is empty; it needs at least mqtt (with host) and devices")
     if not isinstance(root, yaml.MappingNode):
-        raise reader.report(root, "", "expected lines of key: value; the keys are mqtt, devices, banks, logging")
+        known = ", ".join(key_of(item) for item in fields(Config) if rule_of(item).key)
+        raise reader.report(root, "", f"expected lines of key: value; the keys are {known}")
     return root
 
 

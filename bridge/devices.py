@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bridge.fields import Reading
+from bridge.options import option
 
 if TYPE_CHECKING:
-    from bridge.inbox import ReadRegisters
+    from bridge.inbox import ReadRegisters, SetSetting
     from bridge.transports.base import Stop
+    from bridge.writing import Records
 
 SLICES = {
     "axpert": "bridge.voltronic.device",
@@ -31,6 +33,24 @@ class DeviceOptions:
 
     name: str
     type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritableOptions(DeviceOptions):
+    """What every entry has whose device can be set."""
+
+    writes: bool = option(False, doc="whether settings may be written")
+    allow: tuple[str, ...] = option((), doc="settings of class B and C that may be written, by name")
+    writes_per_minute: int = option(12, minimum=1, maximum=60, doc="words written in a minute at most")
+    writes_per_day: int = option(100, minimum=1, maximum=1000, doc="words written in a day at most, over restarts")
+    time_sync: bool = option(False, doc="whether the device's clock is set when it is 2 minutes off; needs writes")
+
+    @staticmethod
+    def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What concerns writing is of no use while writing is off; a slice's own conflicts come on top of these."""
+        for key in ("allow", "time_sync"):
+            if values.get(key) and values.get("writes") is False:
+                yield key, "is of no use without writes: true"
 
 
 @dataclass(slots=True)
@@ -63,6 +83,8 @@ class Context:
     stop: Stop
     tally: Tally
     beat: Callable[[], None]
+    records: Records | None = None
+    """Where writes of settings are recorded; None where none are allowed."""
 
 
 class Device(Protocol):
@@ -101,7 +123,7 @@ class Device(Protocol):
 class Obedient(Protocol):
     """A device that takes further commands."""
 
-    def obey(self, command: ReadRegisters) -> Iterator[Reading | None]:
+    def obey(self, command: ReadRegisters | SetSetting) -> Iterator[Reading | None]:
         """Note a command for the next poll, which comes at once; yield what can be said about it already.
 
         Called between any two exchanges, and while the port is closed.

@@ -91,6 +91,8 @@ class Channel(Enum):
     """What it is set to: true until something else is read. Holds exactly the keys of `unit.settings`."""
     REGISTERS = "registers"
     """Raw words somebody asked for, or why there are none: an answer, given once."""
+    RESULT = "result"
+    """What became of a command to set something: an answer, given once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ class Unit:
     model: str | None = None
     firmware: str | None = None
     settings: tuple[Field, ...] = ()
+    controls: tuple[Field, ...] = ()
+    """What can be set right now: rows of a settings table (settings.Setting), with the bounds of this very unit.
+    Each shows what it is under the same key in `settings` or, where that has none, in `fields`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +132,5 @@ class Reading:
     at: float
     topic: str | None = None
     channel: Channel = Channel.STATE
+    tag: object = None
+    """Whatever the command carried whose result this is: it lets an entrance find its own answers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,6 +11,10 @@ from typing import TypeAlias
 CAPACITY = 64
 """Commands waiting for one device. A flood past it is refused: whoever sends faster than a bus can
 answer gets no queue that grows, and readings go on."""
+
+BURST, REFILL = 32, 4.0
+"""Settings that may come at once, and how many more in each second. Each of them costs an answer and a line on
+disk, even when it is refused; what comes faster is counted and told in one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,26 @@ class ReadRegisters:
     count: int
 
 
-Command: TypeAlias = Refresh | ReadRegisters
+@dataclass(frozen=True, slots=True)
+class SetSetting:
+    """Set one setting of one unit: what came on a set topic, unread.
+
+    `setting` is the topic's end, "ac_charge" or "hold/64"; `arrived` the time.monotonic() of its arrival, `expires`
+    the one after which it must not be carried out any more. `tag` comes back with the result (Reading.tag).
+    """
+
+    unit: str
+    setting: str
+    payload: bytes
+    arrived: float
+    expires: float
+    retained: bool = False
+    source: str = "mqtt"
+    """Where it came from, for the audit log: the topic and what the sender says of itself."""
+    tag: object = None
+
+
+Command: TypeAlias = Refresh | ReadRegisters | SetSetting
 
 
 class Inbox:
@@ -40,15 +64,27 @@ class Inbox:
         self._items: deque[Command] = deque()
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.refused = 0
-        """How many commands found the queue full."""
+        """How many commands found the queue full, or came too fast."""
+        self._tokens = float(BURST)
+        self._refilled = time.monotonic()
 
     def put(self, item: Command) -> bool:
-        """Queue a command; False (and counted) when the queue is full."""
-        if len(self._items) >= CAPACITY:
+        """Queue a command; False (and counted) when the queue is full or settings come too fast."""
+        if len(self._items) >= CAPACITY or (isinstance(item, SetSetting) and not self._take_token()):
             self.refused += 1
             return False
         self._items.append(item)
         os.eventfd_write(self._fd, 1)
+        return True
+
+    def _take_token(self) -> bool:
+        # written by the broker's thread alone, or by a few that now and then lose a token to each other
+        now = time.monotonic()
+        self._tokens = min(BURST, self._tokens + (now - self._refilled) * REFILL)
+        self._refilled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
         return True
 
     def take(self) -> Command | None:

@@ -21,15 +21,19 @@ import logging
 import select
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
 from bridge.devices import Context, Device, Obedient, Patient, Tally
 from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
-from bridge.fields import Channel, Reading
-from bridge.inbox import Command, Inbox, Refresh
+from bridge.fields import Channel, Reading, Unit, Value
+from bridge.inbox import CAPACITY, Command, Inbox, Refresh, SetSetting
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
 from bridge.transports.base import Stop
+
+if TYPE_CHECKING:
+    from bridge.writing import Records
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +45,23 @@ SILENT_ROUNDS = 3
 """After this many rounds without any answer the port is closed and opened again: an adapter may have
 come back under another name, or its buffers may be out of step."""
 
+TELL_EVERY = 10.0
+"""Seconds between two answers that sum up commands which came too fast."""
+
 
 class Publisher:
     """Owns one device for the program's life; `run` is the body of its thread."""
 
     late_after = LATE_AFTER
 
-    def __init__(self, name: str, build: Callable[[Context], Device], sinks: Iterable[Sink], stop: Stop) -> None:
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[Context], Device],
+        sinks: Iterable[Sink],
+        stop: Stop,
+        records: Callable[[], Records | None] = lambda: None,
+    ) -> None:
         self.name = name
         self.inbox = Inbox()
         self.tally = Tally()
@@ -55,11 +69,15 @@ class Publisher:
         self.beat_at = time.monotonic()
         self.crashes = 0
         self._build = build
+        self._make_records = records
+        self._records: Records | None = None
         self._device: Device | None = None
         self._sinks = sinks
         self._stop = stop
         self._link_trouble: str | None = None
         self._refresh_wanted = False
+        self._told_refused = 0
+        self._tell_due = 0.0
         self._reopen = Backoff(1.0, 5.0)
         self._recover = Backoff(1.0, 60.0)
 
@@ -81,7 +99,9 @@ class Publisher:
         """Open the device and serve it until something fails; return the seconds to wait then."""
         try:
             if self._device is None:
-                self._device = self._build(Context(stop=self._stop, tally=self.tally, beat=self.beat))
+                self._records = self._records or self._make_records()
+                context = Context(stop=self._stop, tally=self.tally, beat=self.beat, records=self._records)
+                self._device = self._build(context)
             self._device.open()
             self._serve(self._device)
         except (LinkError, NoReply, ProtocolError) as err:
@@ -123,6 +143,9 @@ class Publisher:
                     until = 0.0  # nothing else to do: the next open reads everything
                 elif isinstance(self._device, Obedient):
                     self._tell(self._device.obey(command))
+                else:
+                    self._refuse(command, "it cannot be reached")
+            self._sum_up()
 
     def _serve(self, device: Device) -> None:
         """Poll and obey until stopped or something fails."""
@@ -174,9 +197,13 @@ class Publisher:
         """Do what the inbox says; called between any two exchanges."""
         if self._stop.is_set():
             raise Stopped
-        while (command := self.inbox.take()) is not None:
+        for _ in range(CAPACITY):  # a flood that comes as fast as it is taken must not keep the device waiting
+            command = self.inbox.take()
+            if command is None:
+                break
             self._carry_out(device, command)
             self._refresh_wanted = True
+        self._sum_up()
 
     def _carry_out(self, device: Device, command: Command) -> None:
         if isinstance(command, Refresh):
@@ -184,7 +211,29 @@ class Publisher:
         elif isinstance(device, Obedient):
             self._tell(device.obey(command))
         else:
-            log.warning("%s: has no registers to read", self.name)
+            self._refuse(command, "it takes no such command")
+
+    def _refuse(self, command: Command, reason: str) -> None:
+        """Answer a command that no device object takes."""
+        if isinstance(command, SetSetting):
+            values = {"id": None, "unit": command.unit, "setting": command.setting[:100], "outcome": "refused"}
+            self._answer({**values, "reason": reason}, command.tag)
+        elif not isinstance(command, Refresh):
+            log.warning("%s: %s", self.name, reason)
+
+    def _sum_up(self) -> None:
+        """Tell, in one answer now and then, of commands that came faster than they are taken."""
+        excess = self.inbox.refused - self._told_refused
+        if excess and time.monotonic() >= self._tell_due:
+            self._tell_due = time.monotonic() + TELL_EVERY
+            self._told_refused += excess
+            log.warning("%s: %d commands came faster than they can be taken; refused", self.name, excess)
+            reason = f"{excess} commands came faster than they can be taken"
+            self._answer({"id": None, "setting": None, "outcome": "refused", "reason": reason}, None)
+
+    def _answer(self, values: dict[str, Value], tag: object) -> None:
+        unit = Unit("", self.name, (), LATE_AFTER)
+        self._deliver(Reading(unit, values, time.monotonic(), channel=Channel.RESULT, tag=tag))
 
     def _tell(self, readings: Iterator[Reading | None]) -> None:
         for reading in readings:

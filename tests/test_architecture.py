@@ -77,7 +77,7 @@ def is_pure(path: Path) -> bool:
     return path in {BRIDGE / name for name in PURE}
 
 
-PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py",
+PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py", "settings.py", "request.py",
         "sinks/outbox.py", "sinks/homeassistant.py", "sinks/victron.py")  # fmt: skip
 
 

@@ -8,13 +8,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bridge.config import Mqtt
 from bridge.errors import CommandError
 from bridge.fields import Channel, Reading, Unit, Value
-from bridge.inbox import Command, Inbox, ReadRegisters, Refresh
+from bridge.inbox import Command, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.sinks.broker import Broker
 from bridge.sinks.outbox import Message
 
@@ -26,9 +27,20 @@ log = logging.getLogger(__name__)
 SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """Before this the wall clock has not been set since the machine started; `ts` is null until it is."""
 
+COMMAND_AGE = 30.0
+"""Seconds after which a command to set something is not carried out any more, when its sender says nothing less."""
+
 MOST_REGISTERS = 127
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,4}")
 """The one spelling of a register or a count."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTo:
+    """Where else the result of a command goes: the response topic of MQTT 5."""
+
+    topic: str
+    correlation: bytes | None
 
 
 class MqttSink:
@@ -49,11 +61,14 @@ class MqttSink:
         self._online_lock = threading.Lock()
         self._corrected_at = 0.0
         self._closing = False
+        self._contracts = set(self._watched)
         self.status_topic = f"{self._base}/status"
         subscriptions = [
             self.status_topic,
             f"{self._base}/+/refresh",
             f"{self._base}/+/read/+/+",
+            f"{self._base}/+/set/#",
+            f"{self._base}/+/+/set/#",
             f"{self._base}/+/availability",
             f"{self._base}/+/+/availability",
             *self._watched,
@@ -68,6 +83,7 @@ class MqttSink:
     def take(self, device: str, reading: Reading) -> None:
         expires = reading.at + reading.unit.max_age
         if reading.topic is not None:
+            self._contracts.add(reading.topic)
             self.broker.publish(Message(reading.topic, encode(reading.values), expires=expires))
             return
         values = {**reading.values, "ts": timestamp(reading.at)}
@@ -76,8 +92,15 @@ class MqttSink:
             self.broker.publish(Message(topic, encode(values), retain=self._retain, expires=expires))
         elif reading.channel is Channel.SETTINGS:
             self.broker.publish(Message(topic, encode(values), qos=1, retain=True))
+        elif reading.channel is Channel.RESULT:
+            self._publish_result(topic, encode(values), reading.tag)
         else:
             self.broker.publish(Message(topic, encode(values), expires=expires, event=True))
+
+    def _publish_result(self, topic: str, payload: bytes, tag: object) -> None:
+        self.broker.publish(Message(topic, payload, qos=1, event=True))
+        if isinstance(tag, ReplyTo):
+            self.broker.publish(Message(tag.topic, payload, qos=1, event=True, correlation=tag.correlation))
 
     def presence(self, device: str, unit: Unit, online: bool) -> None:
         self._publish_availability(f"{self._of(device, unit)}/availability", online=online)
@@ -128,6 +151,9 @@ class MqttSink:
             self._command(levels[0], message, Refresh())
         elif len(levels) == 4 and levels[1] == "read":
             self._read(levels[0], message, levels[2], levels[3])
+        elif "set" in levels[1:3]:
+            at = levels.index("set", 1)
+            self._set(levels[0], "/".join(levels[1:at]), "/".join(levels[at + 1 :]), message)
 
     def _correct_status(self, payload: bytes) -> None:
         """Say online again: the will of our own former connection may reach the broker after our return."""
@@ -160,6 +186,33 @@ class MqttSink:
             )  # fmt: skip
         else:
             self._command(device, message, command)
+
+    def _set(self, device: str, unit: str, setting: str, message: Arrived) -> None:
+        """Take {device}/set/{setting} and {device}/{unit}/set/{setting}; judging it is for the device's thread."""
+        inbox = self._inboxes.get(device)
+        if inbox is None:
+            log.warning("%s: there is no such device", ascii(message.topic[:100]))
+            return
+        now = time.monotonic()
+        age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
+        source = f"{message.topic} {message.sender}".rstrip()
+        # a payload that is far too long is not kept: the device's thread refuses it by its length all the same
+        command = SetSetting(
+            unit, setting, message.payload[:4096], now, now + age, message.retained, source, self._reply_to(message)
+        )
+        if not inbox.put(command) and inbox.refused == 1:
+            log.warning("%s: more commands than the device can take; the rest is refused", device)
+
+    def _reply_to(self, message: Arrived) -> ReplyTo | None:
+        """Return where the sender wants its answer; not where others expect something else of us."""
+        topic = message.reply_topic
+        if topic is None:
+            return None
+        own = topic == self._base or topic.startswith(f"{self._base}/")
+        if own or topic in self._contracts or not topic.strip("/") or set(topic) & set("+#\0") or topic[0] == "$":
+            log.warning("%s: no answer is sent to %s", ascii(message.topic[:100]), ascii(topic[:100]))
+            return None
+        return ReplyTo(topic, message.correlation)
 
     def _command(self, device: str, message: Arrived, command: Command) -> None:
         if message.retained:

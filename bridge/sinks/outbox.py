@@ -32,6 +32,8 @@ class Message:
     retain: bool = False
     expires: float | None = None
     event: bool = False
+    correlation: bytes | None = None
+    """MQTT 5: what the asker of this answer knows it by."""
 
 
 class Outbox:

@@ -57,6 +57,13 @@ class Arrived:
     topic: str
     payload: bytes
     retained: bool
+    reply_topic: str | None = None
+    """MQTT 5: where the sender wants the answer, with the `correlation` it goes by."""
+    correlation: bytes | None = None
+    expiry: float | None = None
+    """MQTT 5: for how many more seconds the message may be acted upon."""
+    sender: str = ""
+    """MQTT 5: what the sender says of itself, its user properties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,8 @@ class Session:
     def hand_over(self, message: Message, now: float) -> bool:
         """Give one message to the library, which writes it at once; False when the connection is gone."""
         self._note_size(message)
-        info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
+        properties = _answer_properties(message.correlation) if self.is_5 and message.correlation else None
+        info = self.client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if message.qos:
             self.unacknowledged[info.mid] = message
         elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -232,7 +240,22 @@ class Session:
         if not topic or len(self.arrived) >= ARRIVED:
             self.arrived_dropped += 1
             return
-        self.arrived.append(Arrived(topic, bytes(message.payload), bool(message.retain)))
+        payload, retained = bytes(message.payload), bool(message.retain)
+        properties = message.properties
+        if properties is None or properties.isEmpty():  # type: ignore[no-untyped-call]
+            self.arrived.append(Arrived(topic, payload, retained))
+            return
+        self.arrived.append(
+            Arrived(
+                topic,
+                payload,
+                retained,
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+                getattr(properties, "MessageExpiryInterval", None),
+                ", ".join(f"{name}={value}" for name, value in getattr(properties, "UserProperty", [])[:8]),
+            )
+        )
 
     def _on_connect(
         self, _client: paho.Client, _userdata: Any, _flags: Any, code: ReasonCode, properties: Properties | None
@@ -286,6 +309,12 @@ def _connect_properties() -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = 0
     properties.MaximumPacketSize = MAXIMUM_PACKET
+    return properties
+
+
+def _answer_properties(correlation: bytes) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.CorrelationData = correlation
     return properties
 
 
