@@ -114,7 +114,7 @@ class _Member:
         if k.usable(values):
             self.at, self._age_limit = reading.at, age_limit
         elif reading.at <= self.silent_at:
-            values.update((key.name, self.values.get(key.name)) for key in k.MEASURED)
+            values.update((key.key, self.values.get(key.key)) for key in k.MEASURED)
         else:
             return
         self.values = values
@@ -220,20 +220,20 @@ class Bank:
                 kept[:] = [*kept[-1:], newest]
             kept[:] = [one for one in kept if self._young(one, now)]
             if kept:
-                counts = [key.number(kept[-1].values) for key in (k.STACK_ONLINE, k.STACK_OFFLINE)]
+                counts = [key.number(kept[-1].values) for key in (k.MODULES_ONLINE, k.MODULES_OFFLINE)]
                 if None not in counts:
                     self._stack_sizes[device] = int(sum(count for count in counts if count is not None))
 
     def _inherited(self, device: str, values: Mapping[str, Value]) -> Values:
         """Return the limits that a stack states for each of its modules, where those do not tell their own."""
         known = self._stacks[device]
-        if not any(stack_key.name in one.values for one in known for stack_key, _ in k.INHERITED[:2]):
+        if not any(stack_key.key in one.values for one in known for stack_key, _ in k.INHERITED[:2]):
             return {}
         result: Values = {}
         for stack_key, key in k.INHERITED:
-            if key.name not in values:
+            if key.key not in values:
                 told = [number for one in known if (number := stack_key.number(one.values)) is not None]
-                result[key.name] = min(told) if len(told) == 2 else None
+                result[key.key] = min(told) if len(told) == 2 else None
         return result
 
     # -- whether there is something to say
@@ -278,13 +278,13 @@ class Bank:
         self._speaking = False
         state, offline = self._blank(s.SILENT, 0), self._offline(0)
         last: Values = {
-            s.ONLINE.key: 0, s.OFFLINE.key: offline, s.BLOCKING_CHARGE.key: offline,
+            k.MODULES_ONLINE.key: 0, k.MODULES_OFFLINE.key: offline, k.BLOCKING_CHARGE.key: offline,
             s.CHARGE_CURRENT.key: 0.0, s.CHARGE_CURRENT_WHY.key: "no module answers",
-            s.ALARM.key: True, s.CABLE.key: 2, s.FAILURE.field.key: 2,
+            k.ALARM.key: True, s.CABLE.key: 2, s.FAILURE.field.key: 2,
         }  # fmt: skip
         if self._rules.stop_discharge_when_silent:
             last |= {s.DISCHARGE_CURRENT.key: 0.0, s.DISCHARGE_CURRENT_WHY.key: "no module answers"}
-            last[s.BLOCKING_DISCHARGE.key] = offline
+            last[k.BLOCKING_DISCHARGE.key] = offline
         said = self._last or Data({}, (), now)
         self._last = Data(said.values | last, said.cells, now + self._rules.max_age)
         return Round(state | last, self._last)
@@ -308,7 +308,7 @@ class Bank:
     def _blank(self, phase: str, online: int) -> Values:
         state: Values = {field.key: None for field in s.FIELDS}
         state[s.PHASE.key] = phase
-        state[s.ONLINE.key], state[s.OFFLINE.key] = online, self._offline(online)
+        state[k.MODULES_ONLINE.key], state[k.MODULES_OFFLINE.key] = online, self._offline(online)
         state[s.MODULES.key] = ", ".join(f"M{n} {identity}" for n, identity in enumerate(self._members, 1))
         state[s.DUPLICATES.key] = "; ".join(self.duplicates)
         return state
@@ -326,24 +326,24 @@ class Bank:
         silent = self._offline(len(live))
         for limits, cap, field, why, blocking in (
             ({name: one.charge for name, one in allowed.items()}, rules.max_charge_current,
-             s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, s.BLOCKING_CHARGE),
+             s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, k.BLOCKING_CHARGE),
             ({name: one.discharge or unknown for name, one in allowed.items()}, rules.max_discharge_current,
-             s.DISCHARGE_CURRENT, s.DISCHARGE_CURRENT_WHY, s.BLOCKING_DISCHARGE),
+             s.DISCHARGE_CURRENT, s.DISCHARGE_CURRENT_WHY, k.BLOCKING_DISCHARGE),
         ):  # fmt: skip
             _put(state, field, why, total_current(limits, sizes, rules.current_sharing, cap, silent), 1)
             state[blocking.key] = sum(limit.value == 0 for limit in limits.values())
         ends = s.known(states, k.DISCHARGE_VOLTAGE_LIMIT.number)
-        state[s.DISCHARGE_VOLTAGE.key] = max(ends) if ends else None
+        state[k.DISCHARGE_VOLTAGE_LIMIT.key] = max(ends) if ends else None
         wishes = (k.CHARGE_IMMEDIATELY_1, k.CHARGE_IMMEDIATELY_2)
         full = s.any_flag(k.FULL_CHARGE_REQUEST.flag(values) for values in states.values())
         urgent = [key.flag(values) for values in states.values() for key in wishes]
-        state[s.FULL_CHARGE.key] = full
+        state[k.FULL_CHARGE_REQUEST.key] = full
         state[s.CHARGE_WANTED.key] = s.any_flag([*urgent, full] if self._rules.full_charge_is_wanted else urgent)
 
     def _settle_layout(self, states: s.States) -> Layout:
         told = {key for values in states.values() for key in values}
-        pairs = ((k.SOH, s.STATE_OF_HEALTH), (k.BALANCING, s.BALANCING), (k.MOS_TEMPERATURE, s.MOS_WARMTH))
-        optional = frozenset(field.key for key, field in pairs if key.name in told)
+        pairs = ((k.SOH, k.SOH), (k.BALANCING, k.BALANCING), (k.MOS_TEMPERATURE, s.MOS_WARMTH))
+        optional = frozenset(field.key for key, field in pairs if key.key in told)
         cells = len(k.cell_voltages(next(iter(states.values())))) if self._rules.expected == 1 else 0
         return Layout(optional, min(cells, MOST_CELLS))
 

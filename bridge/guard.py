@@ -283,7 +283,7 @@ class ModuleGuard:
 
     def _feel(self, values: Mapping[str, Value]) -> Felt:
         soc, inside = k.SOC.number(values), k.TEMPERATURE.number(values)
-        cold, hot = k.CELL_COLDEST.number(values), k.CELL_HOTTEST.number(values)
+        cold, hot = k.COLDEST.number(values), k.HOTTEST.number(values)
         return Felt(
             self._soc_high.follow(soc),
             self._soc_low.follow(soc),
@@ -312,11 +312,11 @@ class ModuleGuard:
             return Limit(0.0, ("charging not enabled",), apart=True)
         if k.CHARGE_FET.flag(values) is False:
             return Limit(0.0, ("charge MOSFET off",), apart=True)
-        if raised := [key.name.replace("_", " ") for key in STOPPING if key.flag(values)]:
+        if raised := [key.key.replace("_", " ") for key in STOPPING if key.flag(values)]:
             return Limit(0.0, tuple(raised), apart=True)
-        if k.CELL_MAX.name in values and felt.cell_high is None and limits.charge_by_cell:
+        if k.CELL_MAX.key in values and felt.cell_high is None and limits.charge_by_cell:
             return Limit(0.0, ("cell voltage not known",), apart=True)
-        if k.TEMPERATURE.name in values and felt.coldest is None and limits.charge_by_temperature:
+        if k.TEMPERATURE.key in values and felt.coldest is None and limits.charge_by_temperature:
             return Limit(0.0, ("temperature not known",), apart=True)
         return _cut(limit, (
             ("state of charge", limits.charge_by_soc, felt.soc_high),
@@ -351,7 +351,7 @@ class ModuleGuard:
         cap = None if configured is None else Limit(configured, ("module limit configured",))
         if cap is not None and rated is not None:
             cap = cap.under(rated * self._limits.share_of_rating, "rating")
-        if key.name not in values:
+        if key.key not in values:
             return cap
         told = key.number(values)
         return None if told is None else _lower(Limit(told, ("battery",), apart=told == 0), cap)

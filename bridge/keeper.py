@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from bridge import battery as k
 from bridge import summary as s
 from bridge.bank import Bank, Data, Readings, Round, Rules
 from bridge.bank_options import Bank as Options
@@ -150,7 +151,7 @@ class Keeper:
     def health(self) -> dict[str, Any]:
         """Return how the bank is doing, for {base}/health."""
         state = self._round.state if self._round else {}
-        shown = (s.PHASE, s.WAITING_FOR, s.ONLINE, s.OFFLINE, s.DUPLICATES)
+        shown = (s.PHASE, s.WAITING_FOR, k.MODULES_ONLINE, k.MODULES_OFFLINE, s.DUPLICATES)
         return {
             **{field.key: state.get(field.key) for field in shown},
             "published": self._published,
@@ -185,7 +186,8 @@ class Keeper:
         phase, why = str(found.state[s.PHASE.key]), found.state[s.WAITING_FOR.key]
         if phase != self._phase:
             if phase == s.PUBLISHING:
-                log.info("%s: %s modules, publishing on %s", self.name, found.state[s.ONLINE.key], self._options.topic)
+                count = found.state[k.MODULES_ONLINE.key]
+                log.info("%s: %s modules, publishing on %s", self.name, count, self._options.topic)
             elif phase == s.SILENT:
                 log.error("%s: no module answers; told the chargers to stop, and nothing more is published", self.name)
             else:

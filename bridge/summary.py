@@ -8,27 +8,16 @@ no sum is ever short of a module.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bridge import battery as k
 from bridge.fields import (
-    ACTIVE_POWER,
-    BATTERY_VOLTAGE,
     CAPACITY,
-    CELL_VOLTAGE,
-    COUNT,
-    CURRENT,
-    CYCLES,
-    DURATION,
-    ENERGY_STORED,
     ENUM,
     FLAG,
-    PERCENT,
     PLAIN,
     PROBLEM,
-    SOC,
-    TEMPERATURE,
     TEXT,
     Field,
     Level,
@@ -46,48 +35,23 @@ WAITING, PUBLISHING, SILENT = "waiting", "publishing", "silent"
 # fmt: off
 PHASE = Field("phase", ENUM, "Publishing", options=(WAITING, PUBLISHING, SILENT))
 WAITING_FOR = Field("waiting_for", TEXT, "Waiting for", level=DIAGNOSTIC)
-VOLTAGE = Field("voltage", BATTERY_VOLTAGE, "Voltage")
-AMPERES = Field("current", CURRENT, "Current")
-POWER = Field("power", ACTIVE_POWER, "Power")
-STATE_OF_CHARGE = Field("soc", SOC, "State of charge")
-STATE_OF_HEALTH = Field("soh", PERCENT, "State of health", level=DIAGNOSTIC)
-WARMTH = Field("temperature", TEMPERATURE, "Temperature")
-MOS_WARMTH = Field("mos_temperature", TEMPERATURE, "Highest MOSFET temperature", level=DIAGNOSTIC)
-REMAINING = Field("remaining_capacity", CAPACITY, "Remaining capacity")
-TOTAL = Field("total_capacity", CAPACITY, "Total capacity", level=DIAGNOSTIC)
+MOS_WARMTH = replace(k.MOS_TEMPERATURE, name="Highest MOSFET temperature")
 CONSUMED = Field("consumed_capacity", CAPACITY, "Consumed capacity", level=DIAGNOSTIC)
-REMAINING_ENERGY = Field("remaining_energy", ENERGY_STORED, "Remaining energy")
-TOTAL_ENERGY = Field("total_energy", ENERGY_STORED, "Total energy", level=DIAGNOSTIC)
-TIME_TO_FULL = Field("time_to_full", DURATION, "Time to full")
-TIME_TO_EMPTY = Field("time_to_empty", DURATION, "Time to empty")
-CYCLE_COUNT = Field("cycles", CYCLES, "Charge cycles", level=DIAGNOSTIC)
-CELL_MIN = Field("cell_min_voltage", CELL_VOLTAGE, "Lowest cell voltage")
 CELL_MIN_ID = Field("cell_min_id", TEXT, "Cell with the lowest voltage", level=DIAGNOSTIC)
-CELL_MAX = Field("cell_max_voltage", CELL_VOLTAGE, "Highest cell voltage")
 CELL_MAX_ID = Field("cell_max_id", TEXT, "Cell with the highest voltage", level=DIAGNOSTIC)
-COLDEST = Field("cell_min_temperature", TEMPERATURE, "Lowest cell temperature")
 COLDEST_ID = Field("cell_min_temperature_id", TEXT, "Place of the lowest cell temperature", level=DIAGNOSTIC)
-HOTTEST = Field("cell_max_temperature", TEMPERATURE, "Highest cell temperature")
 HOTTEST_ID = Field("cell_max_temperature_id", TEXT, "Place of the highest cell temperature", level=DIAGNOSTIC)
-CELLS = Field("cell_count", COUNT, "Cells in series", level=DIAGNOSTIC)
-BALANCING = Field("balancing", FLAG, "Balancing", level=DIAGNOSTIC)
-CHARGE_VOLTAGE = Field("charge_voltage_limit", BATTERY_VOLTAGE, "Charge voltage limit")
+CELLS = replace(k.CELL_COUNT, name="Cells in series", level=DIAGNOSTIC)
+CHARGE_VOLTAGE = replace(k.CHARGE_VOLTAGE_LIMIT, level=Level.MAIN)
 CHARGE_VOLTAGE_WHY = Field("charge_voltage_reason", TEXT, "Reason of the charge voltage limit")
-CHARGE_CURRENT = Field("charge_current_limit", CURRENT, "Charge current limit")
+CHARGE_CURRENT = replace(k.CHARGE_CURRENT_LIMIT, level=Level.MAIN)
 CHARGE_CURRENT_WHY = Field("charge_current_reason", TEXT, "Reason of the charge current limit")
-DISCHARGE_CURRENT = Field("discharge_current_limit", CURRENT, "Discharge current limit")
+DISCHARGE_CURRENT = replace(k.DISCHARGE_CURRENT_LIMIT, level=Level.MAIN)
 DISCHARGE_CURRENT_WHY = Field("discharge_current_reason", TEXT, "Reason of the discharge current limit")
-DISCHARGE_VOLTAGE = Field("discharge_voltage_limit", BATTERY_VOLTAGE, "Discharge voltage limit", level=DIAGNOSTIC)
 CHARGE_WANTED = Field("charge_request", FLAG, "Charge requested", level=DIAGNOSTIC)
-FULL_CHARGE = Field("full_charge_request", FLAG, "Full charge requested", level=DIAGNOSTIC)
-ONLINE = Field("modules_online", COUNT, "Modules online")
-OFFLINE = Field("modules_offline", COUNT, "Modules offline")
-BLOCKING_CHARGE = Field("modules_blocking_charge", COUNT, "Modules blocking charge", level=DIAGNOSTIC)
-BLOCKING_DISCHARGE = Field("modules_blocking_discharge", COUNT, "Modules blocking discharge", level=DIAGNOSTIC)
 MODULES = Field("modules", TEXT, "Modules by name", level=DIAGNOSTIC)
 DUPLICATES = Field("duplicate_modules", TEXT, "Modules read twice", level=DIAGNOSTIC)
 OTHER_PUBLISHER = Field("other_publisher", PROBLEM, "Another publisher on the topic")
-ALARM = Field("alarm", PROBLEM, "Alarm")
 # fmt: on
 
 RESTING = 0.2
@@ -194,13 +158,13 @@ CABLE = _named("cable", "Cable")
 """Modules that do not answer: 1 while others do, 2 when none does."""
 
 FIELDS = (
-    PHASE, WAITING_FOR, VOLTAGE, AMPERES, POWER, STATE_OF_CHARGE, STATE_OF_HEALTH, WARMTH, MOS_WARMTH,
-    REMAINING, TOTAL, CONSUMED, REMAINING_ENERGY, TOTAL_ENERGY, TIME_TO_FULL, TIME_TO_EMPTY, CYCLE_COUNT,
-    CELL_MIN, CELL_MIN_ID, CELL_MAX, CELL_MAX_ID, COLDEST, COLDEST_ID, HOTTEST, HOTTEST_ID, CELLS, BALANCING,
+    PHASE, WAITING_FOR, k.VOLTAGE, k.CURRENT, k.POWER, k.SOC, k.SOH, k.TEMPERATURE, MOS_WARMTH,
+    k.REMAINING, k.TOTAL, CONSUMED, k.REMAINING_ENERGY, k.TOTAL_ENERGY, k.TIME_TO_FULL, k.TIME_TO_EMPTY, k.CYCLES,
+    k.CELL_MIN, CELL_MIN_ID, k.CELL_MAX, CELL_MAX_ID, k.COLDEST, COLDEST_ID, k.HOTTEST, HOTTEST_ID, CELLS, k.BALANCING,
     CHARGE_VOLTAGE, CHARGE_VOLTAGE_WHY, CHARGE_CURRENT, CHARGE_CURRENT_WHY,
-    DISCHARGE_CURRENT, DISCHARGE_CURRENT_WHY, DISCHARGE_VOLTAGE, CHARGE_WANTED, FULL_CHARGE,
-    ONLINE, OFFLINE, BLOCKING_CHARGE, BLOCKING_DISCHARGE, MODULES, DUPLICATES, OTHER_PUBLISHER,
-    ALARM, *(alarm.field for alarm in ALARMS), CABLE,
+    DISCHARGE_CURRENT, DISCHARGE_CURRENT_WHY, k.DISCHARGE_VOLTAGE_LIMIT, CHARGE_WANTED, k.FULL_CHARGE_REQUEST,
+    k.MODULES_ONLINE, k.MODULES_OFFLINE, k.BLOCKING_CHARGE, k.BLOCKING_DISCHARGE, MODULES, DUPLICATES, OTHER_PUBLISHER,
+    k.ALARM, *(alarm.field for alarm in ALARMS), CABLE,
 )  # fmt: skip
 """Every value of a bank's state."""
 
@@ -210,7 +174,7 @@ def alarm_level(alarm: Alarm, values: Mapping[str, Value], felt: Felt, levels: L
     told: list[int] = []
     for keys, level in ((alarm.protecting, 2), (alarm.warning, 1)):
         told += [level if flag else 0 for key in keys if (flag := key.flag(values)) is not None]
-    told += [1 if key.text(values) else 0 for key in alarm.listed if values.get(key.name) is not None]
+    told += [1 if key.text(values) else 0 for key in alarm.listed if values.get(key.key) is not None]
     if alarm.state is not None and (words := alarm.state.text(values)):
         told.append(1 if set(words.split(", ")) & set(alarm.words) else 0)
     if alarm.measured is not None and (level_measured := alarm.measured(values, felt, levels)) is not None:
@@ -231,7 +195,7 @@ def put_alarms(state: Values, states: States, felt: Mapping[str, Felt], levels: 
             found[key] += [] if level is None else [level]
     state.update((key, max(told, default=None)) for key, told in found.items())
     state[CABLE.key] = 1 if offline else 0
-    state[ALARM.key] = any(state[key] for key in (*found, CABLE.key))
+    state[k.ALARM.key] = any(state[key] for key in (*found, CABLE.key))
 
 
 # -- sums, means and extremes ------------------------------------------------------------------------------------------
@@ -253,27 +217,22 @@ def any_flag(flags: Iterable[bool | None]) -> bool | None:
 def put_totals(state: Values, states: States) -> None:
     """Fill in what the bank measures as a whole."""
     voltages, currents = known(states, k.VOLTAGE.number), known(states, k.CURRENT.number)
-    state[VOLTAGE.key] = round(sum(voltages) / len(voltages), 3)
-    state[AMPERES.key] = round(sum(currents), 3)
-    state[POWER.key] = round(sum(volts * amperes for volts, amperes in zip(voltages, currents, strict=True)), 2)
+    state[k.VOLTAGE.key] = round(sum(voltages) / len(voltages), 3)
+    state[k.CURRENT.key] = round(sum(currents), 3)
+    state[k.POWER.key] = round(sum(volts * amperes for volts, amperes in zip(voltages, currents, strict=True)), 2)
     left, total = known(states, k.remaining), known(states, k.TOTAL.number)
     if left and total:
-        state[REMAINING.key], state[TOTAL.key] = round(sum(left), 3), round(sum(total), 3)
+        state[k.REMAINING.key], state[k.TOTAL.key] = round(sum(left), 3), round(sum(total), 3)
         state[CONSUMED.key] = round(max(0.0, sum(total) - sum(left)), 3)
         soc = 100 * sum(left) / sum(total)
     else:
         shares = known(states, k.SOC.number)
         soc = sum(shares) / len(shares)
-    state[STATE_OF_CHARGE.key] = round(min(100.0, soc), 2)
-    for field, key, pick in (
-        (STATE_OF_HEALTH, k.SOH, _mean),
-        (WARMTH, k.TEMPERATURE, _mean),
-        (MOS_WARMTH, k.MOS_TEMPERATURE, max),
-        (CYCLE_COUNT, k.CYCLES, max),
-    ):
-        found = known(states, key.number)
+    state[k.SOC.key] = round(min(100.0, soc), 2)
+    for field, pick in ((k.SOH, _mean), (k.TEMPERATURE, _mean), (MOS_WARMTH, max), (k.CYCLES, max)):
+        found = known(states, field.number)
         state[field.key] = pick(found) if found else None
-    state[BALANCING.key] = any_flag(k.BALANCING.flag(values) for values in states.values())
+    state[k.BALANCING.key] = any_flag(k.BALANCING.flag(values) for values in states.values())
     counts = known(states, k.cell_count)
     state[CELLS.key] = int(min(counts)) if counts else None
     _put_energies(state, states)
@@ -287,35 +246,35 @@ def _mean(found: list[float]) -> float:
 def _put_energies(state: Values, states: States) -> None:
     cells, left, total = known(states, k.cell_count), known(states, k.remaining), known(states, k.TOTAL.number)
     if cells and left and total:
-        for field, charges in ((REMAINING_ENERGY, left), (TOTAL_ENERGY, total)):
+        for field, charges in ((k.REMAINING_ENERGY, left), (k.TOTAL_ENERGY, total)):
             hours = sum(charge * count for charge, count in zip(charges, cells, strict=True))
             state[field.key] = round(hours * k.NOMINAL_CELL / 1000, 3)
 
 
 def _put_times(state: Values, modules: int) -> None:
     """Seconds to full or empty at the present current; not known while the bank rests."""
-    current, left, consumed = (state[field.key] for field in (AMPERES, REMAINING, CONSUMED))
+    current, left, consumed = (state[field.key] for field in (k.CURRENT, k.REMAINING, CONSUMED))
     if not isinstance(current, float) or not isinstance(left, float) or not isinstance(consumed, float):
         return
     if current > RESTING * modules:
-        state[TIME_TO_FULL.key] = round(3600 * consumed / current)
+        state[k.TIME_TO_FULL.key] = round(3600 * consumed / current)
     elif current < -RESTING * modules:
-        state[TIME_TO_EMPTY.key] = round(3600 * left / -current)
+        state[k.TIME_TO_EMPTY.key] = round(3600 * left / -current)
 
 
 def put_extremes(state: Values, states: States) -> None:
     """Fill in the lowest and highest cell and temperature, each with its place: "M2 C07", "M2 T3"."""
-    for field, place, key, pick, numbered in (
-        (CELL_MIN, CELL_MIN_ID, k.CELL_MIN, min, ((k.CELL_MIN_NUMBER, "C{:02d}"),)),
-        (CELL_MAX, CELL_MAX_ID, k.CELL_MAX, max, ((k.CELL_MAX_NUMBER, "C{:02d}"),)),
-        (COLDEST, COLDEST_ID, k.CELL_COLDEST, min, ((k.COLDEST_SENSOR, "T{}"), (k.COLDEST_CELL, "C{:02d}"))),
-        (HOTTEST, HOTTEST_ID, k.CELL_HOTTEST, max, ((k.HOTTEST_SENSOR, "T{}"), (k.HOTTEST_CELL, "C{:02d}"))),
+    for field, place, pick, numbered in (
+        (k.CELL_MIN, CELL_MIN_ID, min, ((k.CELL_MIN_NUMBER, "C{:02d}"),)),
+        (k.CELL_MAX, CELL_MAX_ID, max, ((k.CELL_MAX_NUMBER, "C{:02d}"),)),
+        (k.COLDEST, COLDEST_ID, min, ((k.COLDEST_SENSOR, "T{}"), (k.COLDEST_CELL, "C{:02d}"))),
+        (k.HOTTEST, HOTTEST_ID, max, ((k.HOTTEST_SENSOR, "T{}"), (k.HOTTEST_CELL, "C{:02d}"))),
     ):
-        found = known(states, key.number)
+        found = known(states, field.number)
         if not found:
             continue
         value = pick(found)
-        name = next(name for name, values in states.items() if key.number(values) == value)
+        name = next(name for name, values in states.items() if field.number(values) == value)
         where = [
             form.format(int(number)) for one, form in numbered if (number := one.number(states[name])) is not None
         ]

@@ -62,8 +62,8 @@ def test_every_key_the_bank_reads_is_one_that_the_pylontech_slice_publishes() ->
     known |= {bit.field.key for bit in messages.ALLOWANCES} | {field.key for field in values.EVENT_ALARMS}
     known |= {field.key for field in (*console.PWR_FIELDS, *console.PWRSYS_FIELDS, *console.INFO_FIELDS,
                                       *console.STAT_FIELDS, *console_cells.cell_fields(15), *stack.FIELDS)}  # fmt: skip
-    wanted = {item.name for item in vars(battery).values() if isinstance(item, battery.Key)}
-    wanted |= {key.name for key, _ in battery.INHERITED} | {battery.cell(1).name}
+    wanted = {item.key for item in vars(battery).values() if isinstance(item, battery.Key)}
+    wanted |= {key.key for key, _ in battery.INHERITED} | {battery.cell(1).key}
     assert wanted <= known, wanted - known
 
 

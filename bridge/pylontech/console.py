@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bridge import battery as k
 from bridge.errors import ProtocolError
-from bridge.fields import COUNT, CURRENT, FLAG, PLAIN, TEXT, Field, Level, Quantity, Value
+from bridge.fields import COUNT, FLAG, PLAIN, TEXT, Field, Level, Quantity, Value
 from bridge.pylontech import console_text as t
 from bridge.pylontech import stack
 from bridge.pylontech import values as v
@@ -33,37 +34,35 @@ def _diagnostic(key: str, quantity: Quantity, name: str) -> Field:
 BASE_STATE = Field("state", TEXT, "State")
 CURRENT_STATE = _diagnostic("current_state", TEXT, "Current state")
 TEMPERATURE_STATE = _diagnostic("temperature_state", TEXT, "Temperature state")
-COLDEST_NUMBER = _diagnostic("cell_min_temperature_number", PLAIN, "Cell with the lowest temperature")
-HOTTEST_NUMBER = _diagnostic("cell_max_temperature_number", PLAIN, "Cell with the highest temperature")
 
 # fmt: off
 PWR = (
-    t.Column("Volt", v.VOLTAGE, t.milli),
-    t.Column("Curr", v.MODULE_CURRENT, t.milli),
-    t.Column("Tempr", v.MODULE_TEMPERATURE, t.milli),
-    t.Column("Tlow", v.CELL_COLDEST, t.milli),
-    t.Column("Tlow.Id", COLDEST_NUMBER, t.cell),
-    t.Column("Thigh", v.CELL_HOTTEST, t.milli),
-    t.Column("Thigh.Id", HOTTEST_NUMBER, t.cell),
-    t.Column("Vlow", v.CELL_MIN, t.milli),
-    t.Column("Vlow.Id", v.CELL_MIN_NUMBER, t.cell),
-    t.Column("Vhigh", v.CELL_MAX, t.milli),
-    t.Column("Vhigh.Id", v.CELL_MAX_NUMBER, t.cell),
+    t.Column("Volt", k.VOLTAGE, t.milli),
+    t.Column("Curr", k.CURRENT, t.milli),
+    t.Column("Tempr", k.TEMPERATURE, t.milli),
+    t.Column("Tlow", k.COLDEST, t.milli),
+    t.Column("Tlow.Id", k.COLDEST_CELL, t.cell),
+    t.Column("Thigh", k.HOTTEST, t.milli),
+    t.Column("Thigh.Id", k.HOTTEST_CELL, t.cell),
+    t.Column("Vlow", k.CELL_MIN, t.milli),
+    t.Column("Vlow.Id", k.CELL_MIN_NUMBER, t.cell),
+    t.Column("Vhigh", k.CELL_MAX, t.milli),
+    t.Column("Vhigh.Id", k.CELL_MAX_NUMBER, t.cell),
     t.Column("Base.St", BASE_STATE, t.base),
-    t.Column("Volt.St", v.VOLTAGE_STATE, t.condition),
+    t.Column("Volt.St", k.VOLTAGE_STATE, t.condition),
     t.Column("Curr.St", CURRENT_STATE, t.condition),
     t.Column("Temp.St", TEMPERATURE_STATE, t.condition),
-    t.Column("Coulomb", v.STATE_OF_CHARGE, t.percent),
+    t.Column("Coulomb", k.SOC, t.percent),
     t.Column("Time", _diagnostic("module_time", TEXT, "Module's clock"), t.words),
     t.Column("B.V.St", _diagnostic("cell_voltage_state", TEXT, "Cell voltage state"), t.condition),
     t.Column("B.T.St", _diagnostic("cell_temperature_state", TEXT, "Cell temperature state"), t.condition),
-    t.Column("MosTempr", v.MOS_TEMPERATURE, t.milli),
+    t.Column("MosTempr", k.MOS_TEMPERATURE, t.milli),
     t.Column("M.T.St", _diagnostic("mos_temperature_state", TEXT, "MOSFET temperature state"), t.condition),
     t.Column("SysAlarm.St", _diagnostic("system_alarm_state", TEXT, "System alarm state"), t.condition),
 )
 # fmt: on
 PWR_NEEDED = {"Volt", "Curr", "Tempr", "Vlow", "Vhigh", "Base.St", "Coulomb"}
-PWR_FIELDS = (*(column.field for column in PWR), v.POWER, v.CELL_SPREAD)
+PWR_FIELDS = (*(column.field for column in PWR), k.POWER, k.CELL_SPREAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,23 +135,23 @@ def _check_row(columns: Sequence[t.Token], tokens: Sequence[t.Token]) -> None:
 
 def derived(values: Values) -> Values:
     """Return power and cell spread, as far as what they follow from is known."""
-    voltage, current = number(values, v.VOLTAGE), number(values, v.MODULE_CURRENT)
-    low, high = number(values, v.CELL_MIN), number(values, v.CELL_MAX)
+    voltage, current = number(values, k.VOLTAGE), number(values, k.CURRENT)
+    low, high = number(values, k.CELL_MIN), number(values, k.CELL_MAX)
     return {
-        v.POWER.key: None if voltage is None or current is None else round(voltage * current, 2),
-        v.CELL_SPREAD.key: None if low is None or high is None else round(high - low, 3),
+        k.POWER.key: None if voltage is None or current is None else round(voltage * current, 2),
+        k.CELL_SPREAD.key: None if low is None or high is None else round(high - low, 3),
     }
 
 
 def check_low_high(values: Values) -> None:
     """Some whole number of cells between the lowest and the highest makes up the module's voltage."""
-    voltage, low, high = (number(values, field) for field in (v.VOLTAGE, v.CELL_MIN, v.CELL_MAX))
+    voltage, low, high = (number(values, field) for field in (k.VOLTAGE, k.CELL_MIN, k.CELL_MAX))
     if low is None or high is None or voltage is None:
         return
     count = round(2 * voltage / (low + high))
     if low > high or not count * low * 0.995 <= voltage <= count * high * 1.005:
         raise refuse(f"cells of {low} to {high} V make no module of {voltage} V")
-    cold, hot = number(values, v.CELL_COLDEST), number(values, v.CELL_HOTTEST)
+    cold, hot = number(values, k.COLDEST), number(values, k.HOTTEST)
     if cold is not None and hot is not None and cold > hot:
         raise refuse(f"the coldest cell has {cold} °C, the hottest {hot} °C")
 
@@ -182,15 +181,15 @@ WORDS = (
     t.Label("Env Tmpr Status", _shown("environment_temperature_word", "Environment temperature word"), t.words),
 )
 PWR_N = (
-    t.Label("Voltage", v.VOLTAGE, t.milli, "mV", needed=True),
-    t.Label("Current", v.MODULE_CURRENT, t.milli, "mA", needed=True),
-    t.Label("Temperature", v.MODULE_TEMPERATURE, t.milli, "mC", needed=True),
-    t.Label("Coulomb", v.STATE_OF_CHARGE, t.percent, "%", needed=True),
-    t.Label("Total Coulomb", v.TOTAL, t.milli, "mAH", needed=True),
-    t.Label("Max Voltage", _diagnostic("max_voltage", v.VOLTAGE.quantity, "Maximum voltage"), t.milli, "mV"),
+    t.Label("Voltage", k.VOLTAGE, t.milli, "mV", needed=True),
+    t.Label("Current", k.CURRENT, t.milli, "mA", needed=True),
+    t.Label("Temperature", k.TEMPERATURE, t.milli, "mC", needed=True),
+    t.Label("Coulomb", k.SOC, t.percent, "%", needed=True),
+    t.Label("Total Coulomb", k.TOTAL, t.milli, "mAH", needed=True),
+    t.Label("Max Voltage", _diagnostic("max_voltage", k.VOLTAGE.quantity, "Maximum voltage"), t.milli, "mV"),
     t.Label("Charge Times", Field("charge_times", COUNT, "Charge times, raw counter", level=HIDDEN)),
     t.Label("Basic Status", BASE_STATE, t.base, needed=True),
-    t.Label("Volt Status", v.VOLTAGE_STATE, t.condition),
+    t.Label("Volt Status", k.VOLTAGE_STATE, t.condition),
     t.Label("Current Status", CURRENT_STATE, t.condition),
     t.Label("Tmpr. Status", TEMPERATURE_STATE, t.condition),
     t.Label("Coul. Status", _diagnostic("coulomb_state", TEXT, "Charge state"), t.condition),
@@ -213,19 +212,19 @@ class Event:
 
 # unconfirmed: all but "full", which a full US2000C shows; a charging or discharging one shows no event at all
 EVENTS = (
-    Event(0x00000001, v.MODULE_OVER_VOLTAGE),
-    Event(0x00000002, v.HIGH_VOLTAGE),
-    Event(0x00000008, v.LOW_VOLTAGE),
-    Event(0x00000010, v.MODULE_UNDER_VOLTAGE),
-    Event(0x00000100, v.OVER_TEMPERATURE),
-    Event(0x00000200, v.HIGH_TEMPERATURE),
-    Event(0x00000800, v.LOW_TEMPERATURE),
-    Event(0x00001000, v.UNDER_TEMPERATURE),
+    Event(0x00000001, k.MODULE_OVER_VOLTAGE),
+    Event(0x00000002, k.HIGH_VOLTAGE),
+    Event(0x00000008, k.LOW_VOLTAGE),
+    Event(0x00000010, k.MODULE_UNDER_VOLTAGE),
+    Event(0x00000100, k.OVER_TEMPERATURE),
+    Event(0x00000200, k.HIGH_TEMPERATURE),
+    Event(0x00000800, k.LOW_TEMPERATURE),
+    Event(0x00001000, k.UNDER_TEMPERATURE),
     Event(0x00002000, v.FULLY_CHARGED),
-    Event(0x00008000, v.LOW_CAPACITY),
-    Event(0x00010000, v.SHORT_CIRCUIT),
-    Event(0x000A0000, v.DISCHARGE_OVER_CURRENT),
-    Event(0x00140000, v.CHARGE_OVER_CURRENT),
+    Event(0x00008000, k.LOW_CAPACITY),
+    Event(0x00010000, k.SHORT_CIRCUIT),
+    Event(0x000A0000, k.DISCHARGE_OVER_CURRENT),
+    Event(0x00140000, k.CHARGE_OVER_CURRENT),
 )
 FAULT_NAMES = {
     0x00000001: "input reversed",
@@ -242,7 +241,7 @@ FAULT_STATES = 0x08000000 | 0x20000000
 """Shutdown requested, reset in progress: states, no faults."""
 FAULT_TEXT = _diagnostic("system_fault_text", TEXT, "System faults")
 PWR_N_FIELDS = (
-    *(label.field for label in PWR_N), v.POWER, *(event.field for event in EVENTS), v.SYSTEM_FAULT, FAULT_TEXT,
+    *(label.field for label in PWR_N), k.POWER, *(event.field for event in EVENTS), k.SYSTEM_FAULT, FAULT_TEXT,
 )
 
 INFO = (
@@ -255,12 +254,12 @@ INFO = (
     t.Label("Boot version", Field("boot_version", TEXT, "Boot version", level=HIDDEN), t.words),
     t.Label("Comm version", Field("communication_version", TEXT, "Communication version", level=HIDDEN), t.words),
     t.Label("Release Date", Field("release_date", TEXT, "Firmware release date", level=HIDDEN), t.words),
-    t.Label("Barcode", v.SERIAL, t.words, needed=True),
+    t.Label("Barcode", k.SERIAL, t.words, needed=True),
     t.Label("Specification", Field("specification", TEXT, "Specification", level=HIDDEN), t.words),
-    t.Label("Cell Number", v.CELL_COUNT),
-    t.Label("Cell Count", v.CELL_COUNT),
-    t.Label("Max Dischg Curr", v.MAX_DISCHARGE_CURRENT, t.milli_size, "mA"),
-    t.Label("Max Charge Curr", v.MAX_CHARGE_CURRENT, t.milli_size, "mA"),
+    t.Label("Cell Number", k.CELL_COUNT),
+    t.Label("Cell Count", k.CELL_COUNT),
+    t.Label("Max Dischg Curr", k.DISCHARGE_RATING, t.milli_size, "mA"),
+    t.Label("Max Charge Curr", k.CHARGE_RATING, t.milli_size, "mA"),
 )
 INFO_FIELDS = tuple({label.field.key: label.field for label in INFO}.values())
 
@@ -270,8 +269,8 @@ def _counter(label: str, key: str, name: str) -> t.Label:
 
 
 STAT = (
-    t.Label("CYCLE Times", v.CYCLE_COUNT, needed=True),
-    t.Label("SOH", v.STATE_OF_HEALTH, needed=True),
+    t.Label("CYCLE Times", k.CYCLES, needed=True),
+    t.Label("SOH", k.SOH, needed=True),
     _counter("COC Times", "charge_over_current_times", "Charge over current, times"),
     _counter("DOC Times", "discharge_over_current_times", "Discharge over current, times"),
     _counter("SC Times", "short_circuit_times", "Short circuit, times"),
@@ -288,32 +287,30 @@ STAT = (
 )
 STAT_FIELDS = tuple(label.field for label in STAT)
 
-MODULE_CHARGE_LIMIT = _diagnostic("module_charge_current_limit", CURRENT, "Charge current limit of a module")
-MODULE_DISCHARGE_LIMIT = _diagnostic("module_discharge_current_limit", CURRENT, "Discharge current limit of a module")
 PWRSYS = (
     t.Label("Total Num", _diagnostic("modules_total", COUNT, "Modules"), needed=True),
-    t.Label("Present Num", stack.MODULES_ONLINE, needed=True),
+    t.Label("Present Num", k.MODULES_ONLINE, needed=True),
     t.Label("Sleep Num", _diagnostic("modules_sleeping", COUNT, "Modules sleeping")),
-    t.Label("System Volt", v.VOLTAGE, t.milli, "mV", needed=True),
-    t.Label("System Curr", v.MODULE_CURRENT, t.milli, "mA", needed=True),
-    t.Label("System RC", v.REMAINING, t.milli, "mAH"),
-    t.Label("System FCC", v.TOTAL, t.milli, "mAH"),
-    t.Label("System SOC", v.STATE_OF_CHARGE, t.percent, "%", needed=True),
-    t.Label("System SOH", v.STATE_OF_HEALTH, t.percent, "%"),
-    t.Label("Highest voltage", v.CELL_MAX, t.milli, "mV"),
+    t.Label("System Volt", k.VOLTAGE, t.milli, "mV", needed=True),
+    t.Label("System Curr", k.CURRENT, t.milli, "mA", needed=True),
+    t.Label("System RC", k.REMAINING, t.milli, "mAH"),
+    t.Label("System FCC", k.TOTAL, t.milli, "mAH"),
+    t.Label("System SOC", k.SOC, t.percent, "%", needed=True),
+    t.Label("System SOH", k.SOH, t.percent, "%"),
+    t.Label("Highest voltage", k.CELL_MAX, t.milli, "mV"),
     t.Label("Average voltage", stack.CELL_AVERAGE, t.milli, "mV"),
-    t.Label("Lowest voltage", v.CELL_MIN, t.milli, "mV"),
-    t.Label("Highest temperature", v.CELL_HOTTEST, t.milli, "mC"),
-    t.Label("Average temperature", v.MODULE_TEMPERATURE, t.milli, "mC"),
-    t.Label("Lowest temperature", v.CELL_COLDEST, t.milli, "mC"),
-    t.Label("Recommend chg current", MODULE_CHARGE_LIMIT, t.milli, "mA"),
-    t.Label("Recommend dsg current", MODULE_DISCHARGE_LIMIT, t.milli_size, "mA"),
-    t.Label("system Recommend chg voltage", v.CHARGE_VOLTAGE_LIMIT, t.milli, "mV", needed=True),
-    t.Label("system Recommend dsg voltage", v.DISCHARGE_VOLTAGE_LIMIT, t.milli, "mV", needed=True),
-    t.Label("system Recommend chg current", v.CHARGE_CURRENT_LIMIT, t.milli, "mA", needed=True),
-    t.Label("system Recommend dsg current", v.DISCHARGE_CURRENT_LIMIT, t.milli_size, "mA", needed=True),
+    t.Label("Lowest voltage", k.CELL_MIN, t.milli, "mV"),
+    t.Label("Highest temperature", k.HOTTEST, t.milli, "mC"),
+    t.Label("Average temperature", k.TEMPERATURE, t.milli, "mC"),
+    t.Label("Lowest temperature", k.COLDEST, t.milli, "mC"),
+    t.Label("Recommend chg current", k.EACH_CHARGE_LIMIT, t.milli, "mA"),
+    t.Label("Recommend dsg current", k.EACH_DISCHARGE_LIMIT, t.milli_size, "mA"),
+    t.Label("system Recommend chg voltage", k.CHARGE_VOLTAGE_LIMIT, t.milli, "mV", needed=True),
+    t.Label("system Recommend dsg voltage", k.DISCHARGE_VOLTAGE_LIMIT, t.milli, "mV", needed=True),
+    t.Label("system Recommend chg current", k.CHARGE_CURRENT_LIMIT, t.milli, "mA", needed=True),
+    t.Label("system Recommend dsg current", k.DISCHARGE_CURRENT_LIMIT, t.milli_size, "mA", needed=True),
 )
-PWRSYS_FIELDS = (*(label.field for label in PWRSYS), v.POWER, v.CELL_SPREAD)
+PWRSYS_FIELDS = (*(label.field for label in PWRSYS), k.POWER, k.CELL_SPREAD)
 # fmt: on
 
 
@@ -329,7 +326,7 @@ def module(lines: Sequence[str], position: int) -> Values:
         raise ProtocolError("foreign", f"titles {titles}, module {position} was asked")
     values = t.read_labels(PWR_N, t.labelled(lines))
     values.update(derived(values))
-    del values[v.CELL_SPREAD.key]
+    del values[k.CELL_SPREAD.key]
     _check_events(values)
     events, faults = values.get(POWER_EVENTS.key), values[FAULTS.key]
     if events is not None:
@@ -360,7 +357,7 @@ def _faults(word: int) -> Values:
     others = word & ~FAULT_STATES & ~sum(FAULT_NAMES)
     if others:
         names.append(f"bits {others:#x}")
-    return {v.SYSTEM_FAULT.key: bool(names), FAULT_TEXT.key: ", ".join(names)}
+    return {k.SYSTEM_FAULT.key: bool(names), FAULT_TEXT.key: ", ".join(names)}
 
 
 def identity(lines: Sequence[str], position: int | None) -> Values:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from bridge import battery as k
 from bridge.errors import ProtocolError
 from bridge.fields import CAPACITY, FLAG, PLAIN, SOC, TEMPERATURE, TEXT, Field, Level, Quantity
 from bridge.pylontech import console
@@ -46,7 +47,6 @@ CELL_BALANCING = CellField("balancing", FLAG, "balancing")
 CELL_ROW = (CELL_TEMPERATURE, CELL_SOC, CELL_CAPACITY, CELL_BALANCING)
 SOH_COUNT = CellField("soh_count", PLAIN, "health count")
 SOH_STATE = CellField("soh_state", TEXT, "health state")
-BALANCING = Field("balancing", FLAG, "Balancing", level=DIAGNOSTIC)
 BAT_LEAST = 8
 """Tokens of the shortest row: index, voltage, current, temperature, three states, SOC."""
 
@@ -55,7 +55,7 @@ BAT_LEAST = 8
 def cell_fields(cells: int) -> tuple[Field, ...]:
     """Return every field that `bat n` fills, for so many cells."""
     rows = tuple(part.of(cell) for cell in range(1, cells + 1) for part in CELL_ROW)
-    return (*v.cell_voltages(cells), *rows, *v.CELL_EXTREMES, v.CELL_COLDEST, v.CELL_HOTTEST, BALANCING)
+    return (*v.cell_voltages(cells), *rows, *v.CELL_EXTREMES, k.COLDEST, k.HOTTEST, k.BALANCING)
 
 
 @cache
@@ -89,8 +89,8 @@ def cells(lines: Sequence[str]) -> Values:
         values[f"cell_{cell}_{CELL_TEMPERATURE.key}"] = degrees[-1]
         values.update((f"cell_{cell}_{key}", value) for key, value in row.items())
     values.update(v.cell_extremes(millivolts))
-    values[v.CELL_COLDEST.key], values[v.CELL_HOTTEST.key] = min(degrees), max(degrees)
-    values[BALANCING.key] = None if None in balancing else any(balancing)
+    values[k.COLDEST.key], values[k.HOTTEST.key] = min(degrees), max(degrees)
+    values[k.BALANCING.key] = None if None in balancing else any(balancing)
     check_ranges(values)
     _check_charges(values, len(rows))
     return values
@@ -179,18 +179,18 @@ def local(lines: Sequence[str]) -> Values:
         raise ProtocolError("format", "a cell's record is cut")
     millivolts, degrees = [_needed(row[0]) for row in rows], [_needed(row[1]) / 1000 for row in rows]
     values: Values = {
-        v.VOLTAGE.key: t.milli(first[0]),
-        v.MODULE_CURRENT.key: t.milli(first[1]),
-        v.MODULE_TEMPERATURE.key: t.milli(first[2]),
-        v.REMAINING.key: t.milli(first[3]),
+        k.VOLTAGE.key: t.milli(first[0]),
+        k.CURRENT.key: t.milli(first[1]),
+        k.TEMPERATURE.key: t.milli(first[2]),
+        k.REMAINING.key: t.milli(first[3]),
         console.BASE_STATE.key: t.base(first[4]),
-        v.CYCLE_COUNT.key: t.integer(records[-1][0]),
+        k.CYCLES.key: t.integer(records[-1][0]),
         console.FAULTS.key: t.integer(records[-2][0]),
     }
     values.update((field.key, raw / 1000) for field, raw in zip(v.cell_voltages(len(rows)), millivolts, strict=True))
     values.update(v.cell_extremes(millivolts))
-    values[v.POWER.key] = console.derived(values)[v.POWER.key]
-    values[v.CELL_COLDEST.key], values[v.CELL_HOTTEST.key] = min(degrees), max(degrees)
+    values[k.POWER.key] = console.derived(values)[k.POWER.key]
+    values[k.COLDEST.key], values[k.HOTTEST.key] = min(degrees), max(degrees)
     check_ranges(values)
     console.check_low_high(values)
     return values

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from bridge import battery as k
 from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import TEXT, Field, Level, Reading
@@ -394,11 +395,11 @@ class ConsoleReader(ABC):
         current: Values = {}
         try:
             if row is not None and reply.at - row.at <= TOGETHER:
-                voltage = number(row.values, v.VOLTAGE)
+                voltage = number(row.values, k.VOLTAGE)
                 cells = [number(reply.values, field) for field in v.cell_voltages(stack.cell_count(reply.values) or 0)]
                 if voltage is not None:
                     check_cells([round(1000 * cell) for cell in cells if cell is not None], round(1000 * voltage))
-                current = {v.MODULE_CURRENT.key: row.values.get(v.MODULE_CURRENT.key)}
+                current = {k.CURRENT.key: row.values.get(k.CURRENT.key)}
             self._watches.setdefault(position, Watch()).admit({**reply.values, **current}, reply.at)
         except ProtocolError as err:
             self._context.tally.failed(err.kind, f"bat {position}: {err}")
@@ -466,7 +467,7 @@ class ConsoleReader(ABC):
 
 
 def _serial_of(values: Values) -> str | None:
-    serial = values.get(v.SERIAL.key)
+    serial = values.get(k.SERIAL.key)
     return str(serial) if serial else None
 
 

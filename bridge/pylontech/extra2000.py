@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from bridge import battery as k
 from bridge.fields import Field
 from bridge.pylontech import stack
 from bridge.pylontech import values as v
-from bridge.pylontech.console_cells import BALANCING, CELL_BALANCING
+from bridge.pylontech.console_cells import CELL_BALANCING
 from bridge.pylontech.values import Values, number
 
 BAUD = 19200
@@ -27,26 +28,26 @@ Message: TypeAlias = dict[str, Section | Number]
 
 # fmt: off
 ALARMS: Mapping[str, tuple[Field, ...]] = {
-    "LowVoltage":            (v.LOW_VOLTAGE, v.MODULE_UNDER_VOLTAGE),
-    "HighVoltage":           (v.HIGH_VOLTAGE, v.MODULE_OVER_VOLTAGE),
-    "LowSoc":                (v.LOW_CAPACITY,),
-    "HighChargeCurrent":     (v.CHARGE_OVER_CURRENT,),
-    "HighDischargeCurrent":  (v.DISCHARGE_OVER_CURRENT,),
-    "HighCurrent":           (v.SHORT_CIRCUIT,),
+    "LowVoltage":            (k.LOW_VOLTAGE, k.MODULE_UNDER_VOLTAGE),
+    "HighVoltage":           (k.HIGH_VOLTAGE, k.MODULE_OVER_VOLTAGE),
+    "LowSoc":                (k.LOW_CAPACITY,),
+    "HighChargeCurrent":     (k.CHARGE_OVER_CURRENT,),
+    "HighDischargeCurrent":  (k.DISCHARGE_OVER_CURRENT,),
+    "HighCurrent":           (k.SHORT_CIRCUIT,),
     "CellImbalance":         (),
-    "HighChargeTemperature": (v.CHARGE_OVER_TEMPERATURE,),
+    "HighChargeTemperature": (k.CHARGE_OVER_TEMPERATURE,),
     "LowChargeTemperature":  (),
-    "LowCellVoltage":        (v.CELL_UNDER_VOLTAGE,),
-    "LowTemperature":        (v.LOW_TEMPERATURE, v.UNDER_TEMPERATURE),
-    "HighTemperature":       (v.HIGH_TEMPERATURE, v.OVER_TEMPERATURE, v.DISCHARGE_OVER_TEMPERATURE),
+    "LowCellVoltage":        (k.CELL_UNDER_VOLTAGE,),
+    "LowTemperature":        (k.LOW_TEMPERATURE, k.UNDER_TEMPERATURE),
+    "HighTemperature":       (k.HIGH_TEMPERATURE, k.OVER_TEMPERATURE, k.DISCHARGE_OVER_TEMPERATURE),
     "FuseBlown":             (),
-    "InternalFailure":       (v.SYSTEM_FAULT, v.CELL_FAULT),
+    "InternalFailure":       (k.SYSTEM_FAULT, k.CELL_FAULT),
 }
 """Each alarm of the message and the module values that raise it; those without are raised by levels, or unknown.
 extra200tomqtt has the first thirteen, and calls every system fault a blown fuse."""
 # fmt: on
 WARNING = frozenset(
-    field.key for field in (v.HIGH_VOLTAGE, v.LOW_VOLTAGE, v.HIGH_TEMPERATURE, v.LOW_TEMPERATURE, v.LOW_CAPACITY)
+    field.key for field in (k.HIGH_VOLTAGE, k.LOW_VOLTAGE, k.HIGH_TEMPERATURE, k.LOW_TEMPERATURE, k.LOW_CAPACITY)
 )
 """Values that warn: level 1. By the others the battery protects itself: level 2."""
 
@@ -84,9 +85,9 @@ def raised_alarms(state: Values) -> dict[str, int | None]:
 
 def _levels(state: Values) -> dict[str, int | None]:
     """Return the levels of the alarms that measured values raise by themselves, None where one is not known."""
-    high, low, spread = (number(state, field) for field in (v.CELL_MAX, v.CELL_MIN, v.CELL_SPREAD))
-    cold, hot = number(state, v.CELL_COLDEST), number(state, v.CELL_HOTTEST)
-    inside, soc = number(state, v.MODULE_TEMPERATURE), number(state, v.STATE_OF_CHARGE)
+    high, low, spread = (number(state, field) for field in (k.CELL_MAX, k.CELL_MIN, k.CELL_SPREAD))
+    cold, hot = number(state, k.COLDEST), number(state, k.HOTTEST)
+    inside, soc = number(state, k.TEMPERATURE), number(state, k.SOC)
     coldest = min((value for value in (cold, inside) if value is not None), default=None)
     hottest = max((value for value in (hot, inside) if value is not None), default=None)
     return {
@@ -111,9 +112,9 @@ def battery_message(state: Values, limits: Limits, cells: int) -> Message | None
     numbers = range(1, cells + 1)
     balancing = {n: state.get(CELL_BALANCING.of(n).key) for n in numbers}
     system: Section = {
-        **_extremes(state, _cell_name(state, v.CELL_MIN_NUMBER), _cell_name(state, v.CELL_MAX_NUMBER)),
+        **_extremes(state, _cell_name(state, k.CELL_MIN_NUMBER), _cell_name(state, k.CELL_MAX_NUMBER)),
         **_counts(1, 0, int(limits.charge_current == 0), int(limits.discharge_current == 0)),
-        "MOSTemperature": number(state, v.MOS_TEMPERATURE),
+        "MOSTemperature": number(state, k.MOS_TEMPERATURE),
         "NrOfCellsPerBattery": cells,
     }
     return _complete(state, limits, raised_alarms(state), {
@@ -136,15 +137,15 @@ def bank_message(
     summary = stack.summary(modules)
     each = [raised_alarms(state) for state in live]
     levels = {name: max((one[name] or 0 for one in each if one[name] is not None), default=None) for name in ALARMS}
-    spread = number(summary, v.CELL_SPREAD)
+    spread = number(summary, k.CELL_SPREAD)
     if spread is not None and spread > IMBALANCE:
         levels["CellImbalance"] = max(1, levels["CellImbalance"] or 0)
-    hottest = [value for state in live if (value := number(state, v.MOS_TEMPERATURE)) is not None]
+    hottest = [value for state in live if (value := number(state, k.MOS_TEMPERATURE)) is not None]
     lowest, highest = (
         None if summary[module.key] is None or name is None else f"M{summary[module.key]} {name}"
         for module, name in (
-            (stack.CELL_MIN_MODULE, _cell_name(summary, v.CELL_MIN_NUMBER)),
-            (stack.CELL_MAX_MODULE, _cell_name(summary, v.CELL_MAX_NUMBER)),
+            (stack.CELL_MIN_MODULE, _cell_name(summary, k.CELL_MIN_NUMBER)),
+            (stack.CELL_MAX_MODULE, _cell_name(summary, k.CELL_MAX_NUMBER)),
         )
     )
     system: Section = {
@@ -164,11 +165,11 @@ def _cell_name(state: Values, field: Field) -> str | None:
 def _extremes(state: Values, lowest: str | None, highest: str | None) -> Section:
     return {
         "MinVoltageCellId": lowest,
-        "MinCellVoltage": number(state, v.CELL_MIN),
+        "MinCellVoltage": number(state, k.CELL_MIN),
         "MaxVoltageCellId": highest,
-        "MaxCellVoltage": number(state, v.CELL_MAX),
-        "MinCellTemperature": number(state, v.CELL_COLDEST),
-        "MaxCellTemperature": number(state, v.CELL_HOTTEST),
+        "MaxCellVoltage": number(state, k.CELL_MAX),
+        "MinCellTemperature": number(state, k.COLDEST),
+        "MaxCellTemperature": number(state, k.HOTTEST),
     }
 
 
@@ -183,19 +184,19 @@ def _counts(online: int, offline: int, blocking_charge: int, blocking_discharge:
 
 def _complete(state: Values, limits: Limits, alarms: Mapping[str, int | None], rest: Message) -> Message | None:
     voltage, current, power, soc = (
-        number(state, field) for field in (v.VOLTAGE, v.MODULE_CURRENT, v.POWER, v.STATE_OF_CHARGE)
+        number(state, field) for field in (k.VOLTAGE, k.CURRENT, k.POWER, k.SOC)
     )
     if voltage is None or power is None or soc is None:
         return None
-    total, left = number(state, v.TOTAL), stack.remaining_capacity(state)
-    balancing, cycles = state.get(BALANCING.key), number(state, v.CYCLE_COUNT)
+    total, left = number(state, k.TOTAL), stack.remaining_capacity(state)
+    balancing, cycles = state.get(k.BALANCING.key), number(state, k.CYCLES)
     seconds = None if left is None or current is None or current >= 0 else round(3600 * left / -current)
     return {
         "Dc": {
             "Power": round(power, 1),
             "Voltage": round(voltage, 2),
             "Current": None if current is None else round(current, 2),
-            "Temperature": number(state, v.MODULE_TEMPERATURE),
+            "Temperature": number(state, k.TEMPERATURE),
         },
         "Soc": soc,
         "InstalledCapacity": None if total is None else round(total, 1),

@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from bridge import battery as k
 from bridge.errors import ProtocolError
 from bridge.fields import (
     BATTERY_VOLTAGE,
     CELL_VOLTAGE,
     CURRENT,
     FLAG,
-    PLAIN,
     PROBLEM,
     TEMPERATURE,
     TEXT,
@@ -72,23 +72,21 @@ LAST_CELL_SENSOR = max(v.TEMPERATURE_GROUPS)
 ABSENT_SENSOR = (0x0000, 0xFFFF)
 
 # fmt: off
-COLDEST_SENSOR = Field("cell_min_temperature_sensor", PLAIN, "Sensor of the lowest cell temperature", level=DIAGNOSTIC)
-HOTTEST_SENSOR = Field("cell_max_temperature_sensor", PLAIN, "Sensor of the highest cell temperature", level=DIAGNOSTIC)
 # fmt: on
 MEASURED = (
-    v.VOLTAGE,
-    v.MODULE_CURRENT,
-    v.POWER,
-    v.STATE_OF_CHARGE,
-    v.REMAINING,
-    v.TOTAL,
-    v.CYCLE_COUNT,
-    v.MODULE_TEMPERATURE,
+    k.VOLTAGE,
+    k.CURRENT,
+    k.POWER,
+    k.SOC,
+    k.REMAINING,
+    k.TOTAL,
+    k.CYCLES,
+    k.TEMPERATURE,
     *v.CELL_EXTREMES,
-    v.CELL_COLDEST,
-    COLDEST_SENSOR,
-    v.CELL_HOTTEST,
-    HOTTEST_SENSOR,
+    k.COLDEST,
+    k.COLDEST_SENSOR,
+    k.HOTTEST,
+    k.HOTTEST_SENSOR,
 )
 
 
@@ -201,7 +199,7 @@ def _cell_temperatures(degrees: Sequence[float | None]) -> tuple[Value, Value, V
 
     Raises ProtocolError "implausible" for any sensor that is neither absent nor in range.
     """
-    lowest, highest = RANGES[v.MODULE_TEMPERATURE.key]
+    lowest, highest = RANGES[k.TEMPERATURE.key]
     for value in degrees:
         if value is not None and not lowest <= value <= highest:
             raise refuse(f"a temperature of {value} °C")
@@ -245,15 +243,10 @@ EXTRA = 8
 """Bytes tolerated behind a module's status 5: C models append one that no document explains."""
 
 # fmt: off
-CELL_LISTS = tuple(Field(f"cells_{state}", TEXT, f"Cells in state {state}", level=DIAGNOSTIC) for state in LISTED)
-SENSOR_LISTS = tuple(
-    Field(f"temperatures_{state}", TEXT, f"Temperatures in state {state}", level=DIAGNOSTIC) for state in LISTED
-)
-SINGLE_STATES = (
-    Field("charge_current_state", TEXT, "Charge current state", level=DIAGNOSTIC),
-    v.VOLTAGE_STATE,
-    Field("discharge_current_state", TEXT, "Discharge current state", level=DIAGNOSTIC),
-)
+CELL_LISTS = (k.CELLS_LOW, k.CELLS_HIGH, k.CELLS_ERROR)
+SENSOR_LISTS = (k.TEMPERATURES_LOW, k.TEMPERATURES_HIGH, k.TEMPERATURES_ERROR)
+"""In the order of LISTED."""
+SINGLE_STATES = (k.CHARGE_CURRENT_STATE, k.VOLTAGE_STATE, k.DISCHARGE_CURRENT_STATE)
 FAULTY_CELLS = Field("faulty_cells", TEXT, "Faulty cells", level=DIAGNOSTIC)
 # fmt: on
 
@@ -270,16 +263,16 @@ class Bit:
 
 # fmt: off
 BITS = (
-    Bit(1, 7, v.MODULE_UNDER_VOLTAGE, "UV"),
-    Bit(1, 6, v.CHARGE_OVER_TEMPERATURE, "CHG_OT"),
-    Bit(1, 5, v.DISCHARGE_OVER_TEMPERATURE, "DIS_OT"),
-    Bit(1, 4, v.DISCHARGE_OVER_CURRENT, "DIS_OC"),
-    Bit(1, 2, v.CHARGE_OVER_CURRENT, "CHG_OC"),
-    Bit(1, 1, v.CELL_UNDER_VOLTAGE, "CELL_UV"),
-    Bit(1, 0, v.MODULE_OVER_VOLTAGE, "OV"),
+    Bit(1, 7, k.MODULE_UNDER_VOLTAGE, "UV"),
+    Bit(1, 6, k.CHARGE_OVER_TEMPERATURE, "CHG_OT"),
+    Bit(1, 5, k.DISCHARGE_OVER_TEMPERATURE, "DIS_OT"),
+    Bit(1, 4, k.DISCHARGE_OVER_CURRENT, "DIS_OC"),
+    Bit(1, 2, k.CHARGE_OVER_CURRENT, "CHG_OC"),
+    Bit(1, 1, k.CELL_UNDER_VOLTAGE, "CELL_UV"),
+    Bit(1, 0, k.MODULE_OVER_VOLTAGE, "OV"),
     Bit(2, 3, Field("on_battery_power", FLAG, "Powered from its own cells", level=DIAGNOSTIC), "ONBAT"),
-    Bit(2, 2, Field("discharge_fet_on", FLAG, "Discharge MOSFET on", level=DIAGNOSTIC), "DIS_FET"),
-    Bit(2, 1, Field("charge_fet_on", FLAG, "Charge MOSFET on", level=DIAGNOSTIC), "CHG_FET"),
+    Bit(2, 2, k.DISCHARGE_FET, "DIS_FET"),
+    Bit(2, 1, k.CHARGE_FET, "CHG_FET"),
     Bit(2, 0, Field("pre_charge_fet_on", FLAG, "Pre-charge MOSFET on", level=HIDDEN)),
     Bit(3, 7, Field("effective_charge_current", FLAG, "Effective charge current", level=DIAGNOSTIC), "ECC"),
     Bit(3, 6, Field("effective_discharge_current", FLAG, "Effective discharge current", level=DIAGNOSTIC), "EDC"),
@@ -290,7 +283,7 @@ BITS = (
 # fmt: on
 ALARM_FIELDS = (
     *(bit.field for bit in BITS),
-    v.CELL_FAULT,
+    k.CELL_FAULT,
     FAULTY_CELLS,
     *CELL_LISTS,
     *SENSOR_LISTS,
@@ -347,7 +340,7 @@ def _alarm_record(info: bytes, at: int) -> tuple[Values, int]:
     faulty = status[3] | status[4] << 8
     if not cells or faulty >> len(cells):
         raise refuse(f"fault bits {faulty:04X}h with {len(cells)} cells")
-    values[v.CELL_FAULT.key] = bool(faulty)
+    values[k.CELL_FAULT.key] = bool(faulty)
     values[FAULTY_CELLS.key] = " ".join(str(n + 1) for n in range(16) if faulty >> n & 1)
     values.update(_lists(CELL_LISTS, cells))
     values.update(_lists(SENSOR_LISTS, sensors))
@@ -452,17 +445,17 @@ def _hidden(key: str, quantity: Quantity, name: str) -> Field:
 
 # fmt: off
 MANAGEMENT_ROWS = Payload("charge and discharge management", (
-    Row(v.CHARGE_VOLTAGE_LIMIT, "H", milli),
-    Row(v.DISCHARGE_VOLTAGE_LIMIT, "H", milli),
-    Row(v.CHARGE_CURRENT_LIMIT, "h", tenth),
-    Row(v.DISCHARGE_CURRENT_LIMIT, "h", magnitude),
+    Row(k.CHARGE_VOLTAGE_LIMIT, "H", milli),
+    Row(k.DISCHARGE_VOLTAGE_LIMIT, "H", milli),
+    Row(k.CHARGE_CURRENT_LIMIT, "h", tenth),
+    Row(k.DISCHARGE_CURRENT_LIMIT, "h", magnitude),
 ))
 ALLOWANCES = (
-    Bit(1, 7, v.CHARGE_ENABLE, "CE"),
-    Bit(1, 6, v.DISCHARGE_ENABLE, "DE"),
-    Bit(1, 5, v.CHARGE_IMMEDIATELY_1, "CI1"),
-    Bit(1, 4, v.CHARGE_IMMEDIATELY_2, "CI2"),
-    Bit(1, 3, v.FULL_CHARGE_REQUEST, "FCR"),
+    Bit(1, 7, k.CHARGE_ENABLE, "CE"),
+    Bit(1, 6, k.DISCHARGE_ENABLE, "DE"),
+    Bit(1, 5, k.CHARGE_IMMEDIATELY_1, "CI1"),
+    Bit(1, 4, k.CHARGE_IMMEDIATELY_2, "CI2"),
+    Bit(1, 3, k.FULL_CHARGE_REQUEST, "FCR"),
 )
 """Bits of the status byte behind MANAGEMENT_ROWS. CI1 and CI2 stand for other SOC ranges on other models and
 are no severities. Source: V3.3 section 3.6."""
@@ -489,7 +482,7 @@ IDENTITY_ROWS = Payload("manufacturer", (
     Row(v.MANUFACTURER, "20s", text),
 ))
 """Of the master, whichever address is asked."""
-SERIAL_ROWS = Payload("serial number", (Row(v.SERIAL, "16s", text),))
+SERIAL_ROWS = Payload("serial number", (Row(k.SERIAL, "16s", text),))
 FIRMWARE_ROWS = Payload("firmware", (
     Row(Field("manufacturer_version", TEXT, "Manufacturer version", level=HIDDEN), "2s", version),
     Row(Field("mainline_version", TEXT, "Main line version", level=DIAGNOSTIC), "3s", version),
@@ -577,35 +570,35 @@ def module_fields(cells: int, sensors: int) -> tuple[Field, ...]:
 
 # fmt: off
 SYSTEM_ANALOG_ROWS = Payload("system analog values", (
-    Row(v.VOLTAGE, "H", milli),
+    Row(k.VOLTAGE, "H", milli),
     # unconfirmed: the current behind it counts in 10 mA or in 100 mA, the sources differ; so it is not read
-    Row(v.STATE_OF_CHARGE, "2xB"),
+    Row(k.SOC, "2xB"),
     Row(stack.CYCLES_AVERAGE, "H"),
-    Row(v.CYCLE_COUNT, "H"),
-    Row(v.STATE_OF_HEALTH, "B"),
+    Row(k.CYCLES, "H"),
+    Row(k.SOH, "B"),
     Row(stack.SOH_MIN, "B"),
-    Row(v.CELL_MAX, "H", milli),
+    Row(k.CELL_MAX, "H", milli),
     Row(stack.CELL_MAX_MODULE, "B", str),
-    Row(v.CELL_MAX_NUMBER, "B"),
-    Row(v.CELL_MIN, "H", milli),
+    Row(k.CELL_MAX_NUMBER, "B"),
+    Row(k.CELL_MIN, "H", milli),
     Row(stack.CELL_MIN_MODULE, "B", str),
-    Row(v.CELL_MIN_NUMBER, "B"),
+    Row(k.CELL_MIN_NUMBER, "B"),
     Row(Field("cell_average_temperature", TEMPERATURE, "Average cell temperature", level=DIAGNOSTIC), "H", celsius),
-    Row(v.CELL_HOTTEST, "H", celsius),
+    Row(k.HOTTEST, "H", celsius),
     Row(stack.HOTTEST_MODULE, "Bx", str),
-    Row(v.CELL_COLDEST, "H", celsius),
+    Row(k.COLDEST, "H", celsius),
     Row(stack.COLDEST_MODULE, "Bx", str),
-    Row(v.MOS_TEMPERATURE, "H", celsius),
+    Row(k.MOS_TEMPERATURE, "H", celsius),
     Row(Field("mos_max_temperature", TEMPERATURE, "Highest MOSFET temperature", level=DIAGNOSTIC), "H2x", celsius),
     Row(Field("mos_min_temperature", TEMPERATURE, "Lowest MOSFET temperature", level=DIAGNOSTIC), "H2x", celsius),
-    Row(v.MODULE_TEMPERATURE, "H", celsius),
+    Row(k.TEMPERATURE, "H", celsius),
     Row(Field("max_temperature", TEMPERATURE, "Highest module temperature", level=DIAGNOSTIC), "H2x", celsius),
     Row(Field("min_temperature", TEMPERATURE, "Lowest module temperature", level=DIAGNOSTIC), "H2x", celsius),
 ))
 SYSTEM_MANAGEMENT_ROWS = Payload("system management", (
-    Row(v.CHARGE_VOLTAGE_LIMIT, "H", milli),
+    Row(k.CHARGE_VOLTAGE_LIMIT, "H", milli),
     # unconfirmed: both current limits behind them count in 10 mA or in 100 mA; so they are not read
-    Row(v.DISCHARGE_VOLTAGE_LIMIT, "H4x", milli),
+    Row(k.DISCHARGE_VOLTAGE_LIMIT, "H4x", milli),
 ))
 SYSTEM_ALARM_BITS = (
     Bit(1, 7, Field("high_voltage_warning", PROBLEM, "High voltage warning")),
@@ -620,20 +613,20 @@ SYSTEM_ALARM_BITS = (
     Bit(2, 6, Field("charge_current_warning", PROBLEM, "Charge current warning")),
     Bit(2, 5, Field("discharge_current_warning", PROBLEM, "Discharge current warning")),
     Bit(2, 4, Field("internal_communication_warning", PROBLEM, "Internal communication warning")),
-    Bit(3, 7, v.MODULE_OVER_VOLTAGE),
-    Bit(3, 6, v.MODULE_UNDER_VOLTAGE),
+    Bit(3, 7, k.MODULE_OVER_VOLTAGE),
+    Bit(3, 6, k.MODULE_UNDER_VOLTAGE),
     Bit(3, 5, Field("cell_over_voltage", PROBLEM, "Cell over voltage")),
-    Bit(3, 4, v.CELL_UNDER_VOLTAGE),
-    Bit(3, 3, v.OVER_TEMPERATURE),
-    Bit(3, 2, v.UNDER_TEMPERATURE),
+    Bit(3, 4, k.CELL_UNDER_VOLTAGE),
+    Bit(3, 3, k.OVER_TEMPERATURE),
+    Bit(3, 2, k.UNDER_TEMPERATURE),
     Bit(3, 1, Field("mos_over_temperature", PROBLEM, "MOSFET over temperature")),
-    Bit(4, 6, v.CHARGE_OVER_CURRENT),
-    Bit(4, 5, v.DISCHARGE_OVER_CURRENT),
-    Bit(4, 3, v.SYSTEM_FAULT),
+    Bit(4, 6, k.CHARGE_OVER_CURRENT),
+    Bit(4, 5, k.DISCHARGE_OVER_CURRENT),
+    Bit(4, 3, k.SYSTEM_FAULT),
 )
 SYSTEM_ALLOWANCES = (
-    Bit(1, 7, v.CHARGE_ENABLE),
-    Bit(1, 6, v.DISCHARGE_ENABLE),
+    Bit(1, 7, k.CHARGE_ENABLE),
+    Bit(1, 6, k.DISCHARGE_ENABLE),
     Bit(1, 5, stack.CHARGE_WANTED),
 )
 # fmt: on

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bridge import battery as k
 from bridge.errors import ProtocolError
 from bridge.pylontech import values as v
 from bridge.pylontech.values import Values, number
@@ -18,26 +19,26 @@ from bridge.pylontech.values import Values, number
 # fmt: off
 RANGES = {
     # A battery shuts down at 1 V a cell and opens its charge MOSFET at 4.2 V; models have 8 (24 V) to 16 cells.
-    v.VOLTAGE.key:                 (5.0, 80.0),
-    v.CELL_MIN.key:                (0.5, 4.5),
-    v.CELL_MAX.key:                (0.5, 4.5),
-    v.MODULE_CURRENT.key:          (-300.0, 300.0),
-    v.MODULE_TEMPERATURE.key:      (-40.0, 100.0),
-    v.CELL_COLDEST.key:            (-40.0, 100.0),
-    v.CELL_HOTTEST.key:            (-40.0, 100.0),
-    v.MOS_TEMPERATURE.key:         (-40.0, 150.0),
-    v.STATE_OF_CHARGE.key:         (0.0, 105.0),
-    v.STATE_OF_HEALTH.key:         (0.0, 110.0),
-    v.TOTAL.key:                   (0.0, 1000.0),
-    v.REMAINING.key:               (0.0, 1050.0),
-    v.CYCLE_COUNT.key:             (0.0, 30000.0),
-    v.CHARGE_VOLTAGE_LIMIT.key:    (10.0, 65.0),
-    v.DISCHARGE_VOLTAGE_LIMIT.key: (10.0, 65.0),
-    v.CHARGE_CURRENT_LIMIT.key:    (0.0, 400.0),
-    v.DISCHARGE_CURRENT_LIMIT.key: (0.0, 400.0),
-    v.MAX_CHARGE_CURRENT.key:      (5.0, 400.0),
-    v.MAX_DISCHARGE_CURRENT.key:   (5.0, 400.0),
-    v.CELL_COUNT.key:              (4.0, 32.0),
+    k.VOLTAGE.key:                 (5.0, 80.0),
+    k.CELL_MIN.key:                (0.5, 4.5),
+    k.CELL_MAX.key:                (0.5, 4.5),
+    k.CURRENT.key:          (-300.0, 300.0),
+    k.TEMPERATURE.key:      (-40.0, 100.0),
+    k.COLDEST.key:            (-40.0, 100.0),
+    k.HOTTEST.key:            (-40.0, 100.0),
+    k.MOS_TEMPERATURE.key:         (-40.0, 150.0),
+    k.SOC.key:         (0.0, 105.0),
+    k.SOH.key:         (0.0, 110.0),
+    k.TOTAL.key:                   (0.0, 1000.0),
+    k.REMAINING.key:               (0.0, 1050.0),
+    k.CYCLES.key:             (0.0, 30000.0),
+    k.CHARGE_VOLTAGE_LIMIT.key:    (10.0, 65.0),
+    k.DISCHARGE_VOLTAGE_LIMIT.key: (10.0, 65.0),
+    k.CHARGE_CURRENT_LIMIT.key:    (0.0, 400.0),
+    k.DISCHARGE_CURRENT_LIMIT.key: (0.0, 400.0),
+    k.CHARGE_RATING.key:      (5.0, 400.0),
+    k.DISCHARGE_RATING.key:   (5.0, 400.0),
+    k.CELL_COUNT.key:              (4.0, 32.0),
 }
 """Lowest and highest value a module can have, in the value's own unit."""
 # fmt: on
@@ -62,7 +63,7 @@ def refuse(reason: str) -> ProtocolError:
 
 
 SUMMED = {
-    field.key for field in (v.MODULE_CURRENT, v.REMAINING, v.TOTAL, v.CHARGE_CURRENT_LIMIT, v.DISCHARGE_CURRENT_LIMIT)
+    field.key for field in (k.CURRENT, k.REMAINING, k.TOTAL, k.CHARGE_CURRENT_LIMIT, k.DISCHARGE_CURRENT_LIMIT)
 }
 
 
@@ -78,7 +79,7 @@ def check_ranges(values: Values, modules: int = 1) -> None:
 
 def check_cells(millivolts: Sequence[int], voltage: int) -> None:
     """Raise ProtocolError "implausible" when the cells cannot make up the module's voltage, all in mV."""
-    low, high = RANGES[v.CELL_MIN.key]
+    low, high = RANGES[k.CELL_MIN.key]
     if min(millivolts) < 1000 * low or max(millivolts) > 1000 * high:
         raise refuse(f"cells of {min(millivolts)} to {max(millivolts)} mV")
     if abs(sum(millivolts) - voltage) > 1000 * CELL_MISMATCH * len(millivolts):
@@ -102,22 +103,22 @@ def check_change(before: Values, after: Values, seconds: float) -> None:
 
 def _check_steps(before: Values, after: Values, seconds: float) -> None:
     drift = max(0.0, seconds)
-    amperes = _moved(before, after, v.MODULE_CURRENT.key) or 0.0
+    amperes = _moved(before, after, k.CURRENT.key) or 0.0
     cell_step = CELL_STEP + CELL_PER_AMPERE * amperes + CELL_PER_SECOND * drift
     cells = _cells(after)
     _limit(before, after, v.CELL_KEYS[:cells], cell_step)
     _limit(before, after, CELL_EXTREMES, cell_step)
-    _limit(before, after, (v.VOLTAGE.key,), cell_step * max(1, cells or 16))
+    _limit(before, after, (k.VOLTAGE.key,), cell_step * max(1, cells or 16))
     warming = TEMPERATURE_STEP + TEMPERATURE_PER_SECOND * drift
     _limit(before, after, TEMPERATURE_KEYS[: _sensors(after)], warming)
     _limit(before, after, TEMPERATURE_EXTREMES, warming)
-    _limit(before, after, (v.STATE_OF_CHARGE.key,), SOC_STEP + SOC_PER_SECOND * drift)
-    _limit(before, after, (v.TOTAL.key,), 0.0)
-    _limit(before, after, (v.CYCLE_COUNT.key,), CYCLE_STEP)
+    _limit(before, after, (k.SOC.key,), SOC_STEP + SOC_PER_SECOND * drift)
+    _limit(before, after, (k.TOTAL.key,), 0.0)
+    _limit(before, after, (k.CYCLES.key,), CYCLE_STEP)
 
 
-CELL_EXTREMES = (v.CELL_MIN.key, v.CELL_MAX.key)
-TEMPERATURE_EXTREMES = (v.CELL_COLDEST.key, v.CELL_HOTTEST.key)
+CELL_EXTREMES = (k.CELL_MIN.key, k.CELL_MAX.key)
+TEMPERATURE_EXTREMES = (k.COLDEST.key, k.HOTTEST.key)
 TEMPERATURE_KEYS = tuple(field.key for field in v.temperatures(16))
 
 
@@ -130,7 +131,7 @@ def _check_mismatch(was: float | None, now: float | None) -> None:
 
 
 def _mismatch(values: Values) -> float | None:
-    voltage = number(values, v.VOLTAGE)
+    voltage = number(values, k.VOLTAGE)
     total = 0.0
     count = 0
     for key in v.CELL_KEYS:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from bridge import battery as k
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Reading
 from bridge.pylontech import messages as m
@@ -269,7 +270,7 @@ class StackDevice(StackReader):
         """
         told = None
         if isinstance(heard, Answer):
-            told = m.serial_number(heard.frame.info, station.address)[v.SERIAL.key]
+            told = m.serial_number(heard.frame.info, station.address)[k.SERIAL.key]
         elif isinstance(heard, Refusal):
             self._refused(station, question(m.SERIAL_NUMBER, station.address, again=True), heard)
         else:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from bridge import battery as k
 from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import Reading
@@ -317,7 +318,7 @@ class StackReader:
 
     def _check_serial(self, station: Station, values: v.Values) -> None:
         """See that the module at an address is still the one it is taken for."""
-        serial, module = values[v.SERIAL.key], self._units.places.get(station.place)
+        serial, module = values[k.SERIAL.key], self._units.places.get(station.place)
         if module is None or self._units.claim(station.place, None if serial is None else str(serial)) is not module:
             station.doubt()
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bridge import battery as k
 from bridge.fields import (
     BATTERY_VOLTAGE,
     CELL_VOLTAGE,
-    COUNT,
     CYCLES,
-    DURATION,
-    ENERGY_STORED,
     FLAG,
     PERCENT,
-    PROBLEM,
     TEXT,
     Field,
     Level,
@@ -28,19 +25,11 @@ from bridge.pylontech.values import Values, blank, number
 
 DIAGNOSTIC = Level.DIAGNOSTIC
 
-NOMINAL_CELL = 3.2
-"""V of an LFP cell: with it capacity gives the makers' own figures, 2.4 kWh for a 50 Ah module of 15 cells."""
 RESTING = 0.2
 """A below which a stack neither fills nor empties: the resolution of two modules' current."""
 
 # fmt: off
-MODULES_ONLINE = Field("modules_online", COUNT, "Modules online")
-MODULES_OFFLINE = Field("modules_offline", COUNT, "Modules offline")
 SOH_MIN = Field("soh_min", PERCENT, "Lowest state of health", level=DIAGNOSTIC)
-REMAINING_ENERGY = Field("remaining_energy", ENERGY_STORED, "Remaining energy")
-TOTAL_ENERGY = Field("total_energy", ENERGY_STORED, "Total energy", level=DIAGNOSTIC)
-TIME_TO_FULL = Field("time_to_full", DURATION, "Time to full")
-TIME_TO_EMPTY = Field("time_to_empty", DURATION, "Time to empty")
 CYCLES_AVERAGE = Field("cycles_average", CYCLES, "Average charge cycles", level=DIAGNOSTIC)
 CELL_AVERAGE = Field("cell_average_voltage", CELL_VOLTAGE, "Average cell voltage", level=DIAGNOSTIC)
 CELL_MIN_MODULE = Field("cell_min_module", TEXT, "Module with the lowest cell voltage", level=DIAGNOSTIC)
@@ -48,29 +37,26 @@ CELL_MAX_MODULE = Field("cell_max_module", TEXT, "Module with the highest cell v
 COLDEST_MODULE = Field("cell_min_temperature_module", TEXT, "Module with the coldest cell", level=DIAGNOSTIC)
 HOTTEST_MODULE = Field("cell_max_temperature_module", TEXT, "Module with the hottest cell", level=DIAGNOSTIC)
 MODULE_SPREAD = Field("module_spread", BATTERY_VOLTAGE, "Module voltage spread", level=DIAGNOSTIC)
-BLOCKING_CHARGE = Field("modules_blocking_charge", COUNT, "Modules blocking charge", level=DIAGNOSTIC)
-BLOCKING_DISCHARGE = Field("modules_blocking_discharge", COUNT, "Modules blocking discharge", level=DIAGNOSTIC)
 CHARGE_WANTED = Field("charge_immediately", FLAG, "Charge immediately", level=DIAGNOSTIC)
-ALARM = Field("alarm", PROBLEM, "Alarm")
 ALARMS = Field("alarms", TEXT, "Alarms", level=DIAGNOSTIC)
 # fmt: on
 
 FIELDS = (
-    v.VOLTAGE, v.MODULE_CURRENT, v.POWER, v.STATE_OF_CHARGE, v.STATE_OF_HEALTH, SOH_MIN,
-    v.REMAINING, v.TOTAL, REMAINING_ENERGY, TOTAL_ENERGY, TIME_TO_FULL, TIME_TO_EMPTY,
-    v.CYCLE_COUNT, CYCLES_AVERAGE, v.MODULE_TEMPERATURE, MODULE_SPREAD,
-    v.CELL_MIN, CELL_MIN_MODULE, v.CELL_MIN_NUMBER, v.CELL_MAX, CELL_MAX_MODULE, v.CELL_MAX_NUMBER, v.CELL_SPREAD,
-    CELL_AVERAGE, v.CELL_COLDEST, COLDEST_MODULE, v.CELL_HOTTEST, HOTTEST_MODULE,
-    v.CHARGE_VOLTAGE_LIMIT, v.DISCHARGE_VOLTAGE_LIMIT, v.CHARGE_CURRENT_LIMIT, v.DISCHARGE_CURRENT_LIMIT,
-    v.CHARGE_ENABLE, v.DISCHARGE_ENABLE, BLOCKING_CHARGE, BLOCKING_DISCHARGE, CHARGE_WANTED, v.FULL_CHARGE_REQUEST,
-    ALARM, ALARMS, MODULES_ONLINE, MODULES_OFFLINE,
+    k.VOLTAGE, k.CURRENT, k.POWER, k.SOC, k.SOH, SOH_MIN,
+    k.REMAINING, k.TOTAL, k.REMAINING_ENERGY, k.TOTAL_ENERGY, k.TIME_TO_FULL, k.TIME_TO_EMPTY,
+    k.CYCLES, CYCLES_AVERAGE, k.TEMPERATURE, MODULE_SPREAD,
+    k.CELL_MIN, CELL_MIN_MODULE, k.CELL_MIN_NUMBER, k.CELL_MAX, CELL_MAX_MODULE, k.CELL_MAX_NUMBER, k.CELL_SPREAD,
+    CELL_AVERAGE, k.COLDEST, COLDEST_MODULE, k.HOTTEST, HOTTEST_MODULE,
+    k.CHARGE_VOLTAGE_LIMIT, k.DISCHARGE_VOLTAGE_LIMIT, k.CHARGE_CURRENT_LIMIT, k.DISCHARGE_CURRENT_LIMIT,
+    k.CHARGE_ENABLE, k.DISCHARGE_ENABLE, k.BLOCKING_CHARGE, k.BLOCKING_DISCHARGE, CHARGE_WANTED, k.FULL_CHARGE_REQUEST,
+    k.ALARM, ALARMS, k.MODULES_ONLINE, k.MODULES_OFFLINE,
 )  # fmt: skip
 """Every value of a stack's state; keys it shares with a module mean the same there, for the whole stack."""
 
 ALARM_FIELDS = (
-    v.MODULE_OVER_VOLTAGE, v.MODULE_UNDER_VOLTAGE, v.CELL_UNDER_VOLTAGE,
-    v.CHARGE_OVER_CURRENT, v.DISCHARGE_OVER_CURRENT,
-    v.CHARGE_OVER_TEMPERATURE, v.DISCHARGE_OVER_TEMPERATURE, v.CELL_FAULT, *v.EVENT_ALARMS,
+    k.MODULE_OVER_VOLTAGE, k.MODULE_UNDER_VOLTAGE, k.CELL_UNDER_VOLTAGE,
+    k.CHARGE_OVER_CURRENT, k.DISCHARGE_OVER_CURRENT,
+    k.CHARGE_OVER_TEMPERATURE, k.DISCHARGE_OVER_TEMPERATURE, k.CELL_FAULT, *v.EVENT_ALARMS,
 )  # fmt: skip
 """The module values that raise the stack's `alarm`."""
 
@@ -85,8 +71,8 @@ def summary(modules: Mapping[str, Values | None]) -> Values:
     """
     live = {name: state for name, state in modules.items() if state is not None}
     result = blank(FIELDS)
-    result[MODULES_ONLINE.key] = len(live)
-    result[MODULES_OFFLINE.key] = len(modules) - len(live)
+    result[k.MODULES_ONLINE.key] = len(live)
+    result[k.MODULES_OFFLINE.key] = len(modules) - len(live)
     if live:
         states = list(live.values())
         _totals(result, states)
@@ -115,33 +101,33 @@ def _sum(found: list[float] | None, decimals: int = 3) -> float | None:
 
 def remaining_capacity(state: Values) -> float | None:
     """Return what is left in a module in Ah: as reported, else by its state of charge, None when unknown."""
-    reported = number(state, v.REMAINING)
+    reported = number(state, k.REMAINING)
     if reported is not None:
         return reported
-    soc, total = number(state, v.STATE_OF_CHARGE), number(state, v.TOTAL)
+    soc, total = number(state, k.SOC), number(state, k.TOTAL)
     return None if soc is None or total is None else round(soc * total / 100, 3)
 
 
 def _totals(result: Values, states: list[Values]) -> None:
-    voltages = _known(states, v.VOLTAGE)
-    result[v.VOLTAGE.key] = _mean(voltages, 3)
+    voltages = _known(states, k.VOLTAGE)
+    result[k.VOLTAGE.key] = _mean(voltages, 3)
     result[MODULE_SPREAD.key] = None if voltages is None else round(max(voltages) - min(voltages), 3)
-    result[v.MODULE_CURRENT.key] = _sum(_known(states, v.MODULE_CURRENT))
-    result[v.POWER.key] = _sum(_known(states, v.POWER), 2)
-    result[v.MODULE_TEMPERATURE.key] = _mean(_known(states, v.MODULE_TEMPERATURE), 1)
-    healths, cycles = _known(states, v.STATE_OF_HEALTH), _known(states, v.CYCLE_COUNT)
-    result[v.STATE_OF_HEALTH.key] = _mean(healths, 1)
+    result[k.CURRENT.key] = _sum(_known(states, k.CURRENT))
+    result[k.POWER.key] = _sum(_known(states, k.POWER), 2)
+    result[k.TEMPERATURE.key] = _mean(_known(states, k.TEMPERATURE), 1)
+    healths, cycles = _known(states, k.SOH), _known(states, k.CYCLES)
+    result[k.SOH.key] = _mean(healths, 1)
     result[SOH_MIN.key] = None if healths is None else min(healths)
-    result[v.CYCLE_COUNT.key] = None if cycles is None else int(max(cycles))
+    result[k.CYCLES.key] = None if cycles is None else int(max(cycles))
     result[CYCLES_AVERAGE.key] = _mean(cycles, 1)
     left = [remaining_capacity(state) for state in states]
     remaining = None if None in left else round(sum(value for value in left if value is not None), 3)
-    total = _sum(_known(states, v.TOTAL))
-    result[v.REMAINING.key], result[v.TOTAL.key] = remaining, total
+    total = _sum(_known(states, k.TOTAL))
+    result[k.REMAINING.key], result[k.TOTAL.key] = remaining, total
     if remaining is not None and total:
-        result[v.STATE_OF_CHARGE.key] = round(100 * remaining / total, 2)
+        result[k.SOC.key] = round(100 * remaining / total, 2)
     elif len(states) == 1:
-        result[v.STATE_OF_CHARGE.key] = number(states[0], v.STATE_OF_CHARGE)
+        result[k.SOC.key] = number(states[0], k.SOC)
 
 
 def cell_count(state: Values) -> int | None:
@@ -149,7 +135,7 @@ def cell_count(state: Values) -> int | None:
     counted = v.cell_count(state)
     if counted:
         return counted
-    voltage, low, high = (number(state, field) for field in (v.VOLTAGE, v.CELL_MIN, v.CELL_MAX))
+    voltage, low, high = (number(state, field) for field in (k.VOLTAGE, k.CELL_MIN, k.CELL_MAX))
     if voltage is None or low is None or high is None or low + high <= 0:
         return None
     return round(2 * voltage / (low + high))
@@ -158,33 +144,33 @@ def cell_count(state: Values) -> int | None:
 def _energy(result: Values, states: list[Values]) -> None:
     remaining = total = 0.0
     for state in states:
-        cells, left, full = cell_count(state), remaining_capacity(state), number(state, v.TOTAL)
+        cells, left, full = cell_count(state), remaining_capacity(state), number(state, k.TOTAL)
         if cells is None or left is None or full is None:
             return
-        remaining += left * cells * NOMINAL_CELL / 1000
-        total += full * cells * NOMINAL_CELL / 1000
-    result[REMAINING_ENERGY.key] = round(remaining, 3)
-    result[TOTAL_ENERGY.key] = round(total, 3)
+        remaining += left * cells * k.NOMINAL_CELL / 1000
+        total += full * cells * k.NOMINAL_CELL / 1000
+    result[k.REMAINING_ENERGY.key] = round(remaining, 3)
+    result[k.TOTAL_ENERGY.key] = round(total, 3)
 
 
 def _times(result: Values) -> None:
     """Seconds to full or empty at the present current; not known while the stack rests."""
-    current, left, total = (number(result, field) for field in (v.MODULE_CURRENT, v.REMAINING, v.TOTAL))
+    current, left, total = (number(result, field) for field in (k.CURRENT, k.REMAINING, k.TOTAL))
     if current is None or left is None or total is None:
         return
     if current > RESTING:
-        result[TIME_TO_FULL.key] = round(3600 * max(0.0, total - left) / current)
+        result[k.TIME_TO_FULL.key] = round(3600 * max(0.0, total - left) / current)
     elif current < -RESTING:
-        result[TIME_TO_EMPTY.key] = round(3600 * left / -current)
+        result[k.TIME_TO_EMPTY.key] = round(3600 * left / -current)
 
 
 def _limits(result: Values, states: list[Values]) -> None:
-    charge, discharge = _known(states, v.CHARGE_VOLTAGE_LIMIT), _known(states, v.DISCHARGE_VOLTAGE_LIMIT)
-    result[v.CHARGE_VOLTAGE_LIMIT.key] = None if charge is None else min(charge)
-    result[v.DISCHARGE_VOLTAGE_LIMIT.key] = None if discharge is None else max(discharge)
+    charge, discharge = _known(states, k.CHARGE_VOLTAGE_LIMIT), _known(states, k.DISCHARGE_VOLTAGE_LIMIT)
+    result[k.CHARGE_VOLTAGE_LIMIT.key] = None if charge is None else min(charge)
+    result[k.DISCHARGE_VOLTAGE_LIMIT.key] = None if discharge is None else max(discharge)
     for enable, limit, blocking in (
-        (v.CHARGE_ENABLE, v.CHARGE_CURRENT_LIMIT, BLOCKING_CHARGE),
-        (v.DISCHARGE_ENABLE, v.DISCHARGE_CURRENT_LIMIT, BLOCKING_DISCHARGE),
+        (k.CHARGE_ENABLE, k.CHARGE_CURRENT_LIMIT, k.BLOCKING_CHARGE),
+        (k.DISCHARGE_ENABLE, k.DISCHARGE_CURRENT_LIMIT, k.BLOCKING_DISCHARGE),
     ):
         allowed = [state.get(enable.key) is not False for state in states]
         amperes = [number(state, limit) if may else 0.0 for state, may in zip(states, allowed, strict=True)]
@@ -193,9 +179,9 @@ def _limits(result: Values, states: list[Values]) -> None:
             result[blocking.key] = amperes.count(0.0)
         if not any(state.get(enable.key) is None for state in states):
             result[enable.key] = any(allowed)
-    wishes = [[state.get(field.key) for state in states] for field in (v.CHARGE_IMMEDIATELY_1, v.CHARGE_IMMEDIATELY_2)]
+    wishes = [[state.get(field.key) for state in states] for field in (k.CHARGE_IMMEDIATELY_1, k.CHARGE_IMMEDIATELY_2)]
     result[CHARGE_WANTED.key] = _any(wishes[0] + wishes[1])
-    result[v.FULL_CHARGE_REQUEST.key] = _any([state.get(v.FULL_CHARGE_REQUEST.key) for state in states])
+    result[k.FULL_CHARGE_REQUEST.key] = _any([state.get(k.FULL_CHARGE_REQUEST.key) for state in states])
 
 
 def _any(flags: Sequence[object]) -> bool | None:
@@ -207,10 +193,10 @@ def _any(flags: Sequence[object]) -> bool | None:
 
 def _extremes(result: Values, live: Mapping[str, Values]) -> None:
     for field, module, cell, pick in (
-        (v.CELL_MIN, CELL_MIN_MODULE, v.CELL_MIN_NUMBER, min),
-        (v.CELL_MAX, CELL_MAX_MODULE, v.CELL_MAX_NUMBER, max),
-        (v.CELL_COLDEST, COLDEST_MODULE, None, min),
-        (v.CELL_HOTTEST, HOTTEST_MODULE, None, max),
+        (k.CELL_MIN, CELL_MIN_MODULE, k.CELL_MIN_NUMBER, min),
+        (k.CELL_MAX, CELL_MAX_MODULE, k.CELL_MAX_NUMBER, max),
+        (k.COLDEST, COLDEST_MODULE, None, min),
+        (k.HOTTEST, HOTTEST_MODULE, None, max),
     ):
         found = {name: value for name, state in live.items() if (value := number(state, field)) is not None}
         if len(found) != len(live):
@@ -220,14 +206,14 @@ def _extremes(result: Values, live: Mapping[str, Values]) -> None:
         result[field.key], result[module.key] = value, name
         if cell is not None:
             result[cell.key] = live[name].get(cell.key)
-    low, high = number(result, v.CELL_MIN), number(result, v.CELL_MAX)
+    low, high = number(result, k.CELL_MIN), number(result, k.CELL_MAX)
     if low is not None and high is not None:
-        result[v.CELL_SPREAD.key] = round(high - low, 3)
+        result[k.CELL_SPREAD.key] = round(high - low, 3)
     result[CELL_AVERAGE.key] = _average_cell(list(live.values()))
 
 
 def _average_cell(states: list[Values]) -> float | None:
-    voltages, cells = _known(states, v.VOLTAGE), [cell_count(state) for state in states]
+    voltages, cells = _known(states, k.VOLTAGE), [cell_count(state) for state in states]
     count = sum(cell for cell in cells if cell is not None)
     return None if voltages is None or None in cells or not count else round(sum(voltages) / count, 3)
 
@@ -237,5 +223,5 @@ def _alarms(result: Values, live: Mapping[str, Values]) -> None:
     raised = [f"{name}: {field.key}" for name, state in live.items() for field in ALARM_FIELDS if state.get(field.key)]
     looked = all(any(state.get(field.key) is not None for field in ALARM_FIELDS) for state in live.values())
     if raised or looked:
-        result[ALARM.key] = bool(raised)
+        result[k.ALARM.key] = bool(raised)
         result[ALARMS.key] = ", ".join(raised)

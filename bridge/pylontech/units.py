@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from bridge import battery as k
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.pylontech import stack
 from bridge.pylontech.plausible import Watch, refuse
-from bridge.pylontech.values import SERIAL, Values
+from bridge.pylontech.values import Values
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +140,8 @@ class Module:
         for told in self._told.values():
             if now - told.at <= told.source.max_age:
                 values.update(told.values)
-        if SERIAL.key in values:
-            values[SERIAL.key] = self.serial
+        if k.SERIAL.key in values:
+            values[k.SERIAL.key] = self.serial
         return values
 
     def reading(self, now: float) -> Reading | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TypeAlias
 
+from bridge import battery as k
 from bridge import summary as s
 from bridge.fields import Field, Value
 
@@ -41,17 +42,17 @@ class Row:
 
 # fmt: off
 ROWS = (
-    Row("Dc", "Power", s.POWER, 1, must=True),
-    Row("Dc", "Voltage", s.VOLTAGE, 3, must=True),
-    Row("Dc", "Current", s.AMPERES, 2),
-    Row("Dc", "Temperature", s.WARMTH, 1),
-    Row("", "Soc", s.STATE_OF_CHARGE, 2, must=True),
-    Row("", "Soh", s.STATE_OF_HEALTH, 1, optional=True),
-    Row("", "InstalledCapacity", s.TOTAL, 1),
-    Row("", "Capacity", s.REMAINING, 1),
+    Row("Dc", "Power", k.POWER, 1, must=True),
+    Row("Dc", "Voltage", k.VOLTAGE, 3, must=True),
+    Row("Dc", "Current", k.CURRENT, 2),
+    Row("Dc", "Temperature", k.TEMPERATURE, 1),
+    Row("", "Soc", k.SOC, 2, must=True),
+    Row("", "Soh", k.SOH, 1, optional=True),
+    Row("", "InstalledCapacity", k.TOTAL, 1),
+    Row("", "Capacity", k.REMAINING, 1),
     Row("", "ConsumedAmphours", s.CONSUMED, 1),
-    Row("", "TimeToGo", s.TIME_TO_EMPTY),
-    Row("", "Balancing", s.BALANCING, optional=True),
+    Row("", "TimeToGo", k.TIME_TO_EMPTY),
+    Row("", "Balancing", k.BALANCING, optional=True),
     Row("Alarms", "LowVoltage", s.LOW_VOLTAGE.field),
     Row("Alarms", "HighVoltage", s.HIGH_VOLTAGE.field),
     Row("Alarms", "LowSoc", s.LOW_SOC.field),
@@ -70,23 +71,23 @@ ROWS = (
     Row("Info", "MaxChargeVoltage", s.CHARGE_VOLTAGE, 2, must=True),
     Row("Info", "MaxChargeCurrent", s.CHARGE_CURRENT, 1, must=True),
     Row("Info", "MaxDischargeCurrent", s.DISCHARGE_CURRENT, 1, must=True),
-    Row("Info", "BatteryLowVoltage", s.DISCHARGE_VOLTAGE, 2),
+    Row("Info", "BatteryLowVoltage", k.DISCHARGE_VOLTAGE_LIMIT, 2),
     Row("Info", "ChargeRequest", s.CHARGE_WANTED),
-    Row("History", "ChargeCycles", s.CYCLE_COUNT),
+    Row("History", "ChargeCycles", k.CYCLES),
     Row("System", "MinVoltageCellId", s.CELL_MIN_ID, text=True),
-    Row("System", "MinCellVoltage", s.CELL_MIN, 3),
+    Row("System", "MinCellVoltage", k.CELL_MIN, 3),
     Row("System", "MaxVoltageCellId", s.CELL_MAX_ID, text=True),
-    Row("System", "MaxCellVoltage", s.CELL_MAX, 3),
+    Row("System", "MaxCellVoltage", k.CELL_MAX, 3),
     Row("System", "MinTemperatureCellId", s.COLDEST_ID, text=True),
-    Row("System", "MinCellTemperature", s.COLDEST, 1),
+    Row("System", "MinCellTemperature", k.COLDEST, 1),
     Row("System", "MaxTemperatureCellId", s.HOTTEST_ID, text=True),
-    Row("System", "MaxCellTemperature", s.HOTTEST, 1),
+    Row("System", "MaxCellTemperature", k.HOTTEST, 1),
     Row("System", "MOSTemperature", s.MOS_WARMTH, 1, optional=True),
     Row("System", "NrOfCellsPerBattery", s.CELLS),
-    Row("System", "NrOfModulesOnline", s.ONLINE, must=True),
-    Row("System", "NrOfModulesOffline", s.OFFLINE, must=True),
-    Row("System", "NrOfModulesBlockingCharge", s.BLOCKING_CHARGE, must=True),
-    Row("System", "NrOfModulesBlockingDischarge", s.BLOCKING_DISCHARGE, must=True),
+    Row("System", "NrOfModulesOnline", k.MODULES_ONLINE, must=True),
+    Row("System", "NrOfModulesOffline", k.MODULES_OFFLINE, must=True),
+    Row("System", "NrOfModulesBlockingCharge", k.BLOCKING_CHARGE, must=True),
+    Row("System", "NrOfModulesBlockingDischarge", k.BLOCKING_DISCHARGE, must=True),
 )
 # fmt: on
 

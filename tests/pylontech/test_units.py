@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from bridge import battery as k
 from bridge.errors import ProtocolError
 from bridge.fields import VOLTAGE, Field
-from bridge.pylontech import values as v
 from bridge.pylontech.units import Module, Source, Units
 
 MEASURED = Source("measured", 10.0, watched=True)
 LIMITS = Source("limits", 4.0)
 SERIAL = Source("serial", float("inf"), lasting=True)
-FIELDS = (v.VOLTAGE, v.MODULE_CURRENT, v.POWER)
+FIELDS = (k.VOLTAGE, k.CURRENT, k.POWER)
 
 
 def known(units: Units, place: str, serial: str | None) -> Module:
@@ -75,7 +75,7 @@ def test_a_module_that_told_no_number_at_first_is_not_counted_twice(units: Units
 
 def test_values_are_null_when_they_are_too_old(units: Units) -> None:
     module = known(units, "2", "A")
-    module.announce((*FIELDS, v.CHARGE_CURRENT_LIMIT))
+    module.announce((*FIELDS, k.CHARGE_CURRENT_LIMIT))
     module.take(MEASURED, {"voltage": 50.0, "current": 1.0, "power": 50.0}, 100.0)
     module.take(LIMITS, {"charge_current_limit": 25.0}, 100.0)
     assert module.state(104.0) == {"voltage": 50.0, "current": 1.0, "power": 50.0, "charge_current_limit": 25.0}
@@ -88,7 +88,7 @@ def test_values_are_null_when_they_are_too_old(units: Units) -> None:
 
 def test_a_reading_is_dated_by_what_was_measured(units: Units) -> None:
     module = known(units, "2", "A")
-    module.announce((*FIELDS, v.CHARGE_CURRENT_LIMIT))
+    module.announce((*FIELDS, k.CHARGE_CURRENT_LIMIT))
     module.take(MEASURED, {"voltage": 50.0}, 100.0)
     module.take(LIMITS, {"charge_current_limit": 25.0}, 108.0)
     reading = module.reading(108.0)
@@ -101,7 +101,7 @@ def test_a_reading_is_dated_by_what_was_measured(units: Units) -> None:
 
 def test_who_a_module_is_says_nothing_about_its_being_there(units: Units) -> None:
     module = known(units, "2", "A")
-    module.take(SERIAL, {"serial": "A"}, 100.0, (v.SERIAL,))
+    module.take(SERIAL, {"serial": "A"}, 100.0, (k.SERIAL,))
     assert module.state(100.0) is None
 
 

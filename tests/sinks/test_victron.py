@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge import battery as k
 from bridge import summary as s
 from bridge.bank import Bank, Round, Rules
 from bridge.fields import Value
@@ -101,7 +102,7 @@ def test_a_further_bank_sends_no_charge_voltage() -> None:
     assert found["MaxChargeCurrent"] == 25.0
 
 
-@pytest.mark.parametrize("key", [s.POWER.key, s.VOLTAGE.key, s.STATE_OF_CHARGE.key, s.CHARGE_CURRENT.key])
+@pytest.mark.parametrize("key", [k.POWER.key, k.VOLTAGE.key, k.SOC.key, s.CHARGE_CURRENT.key])
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "12"])
 def test_a_message_without_a_needed_number_is_never_made(key: str, value: Value) -> None:
     found, _ = said(state())
