@@ -267,8 +267,9 @@ class Writer:
         if self._records is not None:
             self._records.ledger.check([step.register for step in steps])
         after = before
+        sent: dict[str, Step] = {}
         for _ in range(ATTEMPTS):
-            sent, trouble = yield from self._send_all(job, steps, old)
+            trouble = yield from self._send_all(job, steps, old, sent)
             if not self._under_way():
                 return _Verdict("refused", str(trouble), old, old)  # it could not be recorded: nothing was sent
             looked = yield from self._look(target)
@@ -282,20 +283,19 @@ class Writer:
             steps = target.steps(after, wanted)
         return (yield from self._failed(job, before, after, sent, trouble))
 
-    def _send_all(self, job: _Job, steps: Sequence[Step], old: Value) -> Wire[tuple[list[Step], Exception | None]]:
-        """Send the steps until one fails; return those that may have arrived, and the failure."""
-        sent: list[Step] = []
+    def _send_all(self, job: _Job, steps: Sequence[Step], old: Value, sent: dict[str, Step]) -> Wire[Exception | None]:
+        """Send the steps until one fails; return the failure. Adds to `sent`, as first meant, what may have arrived."""
         for step in steps:
             try:
                 self._begin(job, step, old)
-                sent.append(step)
                 yield from job.target.send(step, step.body)
-            except Rejected as err:
-                sent.pop()
-                return sent, err
-            except (CommandError, NoReply, ProtocolError) as err:
-                return sent, err
-        return sent, None
+            except CommandError as err:  # it cannot be recorded, or the device said no
+                return err
+            except (NoReply, ProtocolError) as err:
+                sent.setdefault(step.register, step)
+                return err
+            sent.setdefault(step.register, step)
+        return None
 
     def _begin(self, job: _Job, step: Step, old: Value) -> None:
         """Record one frame before it goes out. Raises CommandError when it cannot be recorded."""
@@ -319,7 +319,7 @@ class Writer:
         return None
 
     def _failed(
-        self, job: _Job, before: Any, after: Any, sent: Sequence[Step], trouble: Exception | None
+        self, job: _Job, before: Any, after: Any, sent: Mapping[str, Step], trouble: Exception | None
     ) -> Wire[_Verdict]:
         """Say why a write did not do it; of several steps take back those that did."""
         target = job.target
@@ -330,7 +330,7 @@ class Writer:
             reason = f"{trouble}; read back, it is not as wanted"
         else:
             reason = "acknowledged, but the read-back shows something else"
-        undone = [step for step in reversed(sent) if step.undo is not None]
+        undone = [step for step in reversed(list(sent.values())) if step.undo is not None]
         if trouble is None or not undone or target.fits(after, old):
             return _Verdict("failed", reason, old, shown)
         back = yield from self._take_back(job, undone, old)

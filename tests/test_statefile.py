@@ -1,0 +1,81 @@
+"""State on disk over power cuts (row D4): files cut at every byte, full and read-only folders."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bridge.statefile import StateFile, state_directory
+
+CONTENT = {"spent": [[1.5, "hold 64"]], "pending": None, "text": "ä"}
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "a" / "b.json")
+    assert file.load() == {}
+    file.save(CONTENT)
+    file.save({**CONTENT, "more": 1})
+    assert file.load() == {**CONTENT, "more": 1}
+    assert [path.name for path in file.path.parent.iterdir()] == ["b.json"], "no temporary file is left"
+    assert file.path.stat().st_mode & 0o077 == 0, "for us alone"
+
+
+def test_d4_a_file_cut_at_any_byte_is_set_aside_and_the_start_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = json.dumps(CONTENT).encode()
+    file = StateFile(tmp_path / "b.json")
+    for length in range(len(whole)):
+        file.path.write_bytes(whole[:length])
+        caplog.clear()
+        assert file.load() == {}, length
+        assert "damaged" in caplog.text
+        assert not file.path.exists()
+        assert (tmp_path / "b.json.bad").read_bytes() == whole[:length]
+    file.save(CONTENT)
+    assert file.load() == CONTENT
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"\xff\xff", b"[" * 100_000, b"null", b"{} {}"])
+def test_d4_what_is_no_object_is_set_aside(data: bytes, tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "b.json")
+    file.path.write_bytes(data)
+    assert file.load() == {}
+    assert not file.path.exists()
+
+
+def test_d4_a_file_that_cannot_be_read_is_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "b.json").mkdir()
+    assert StateFile(tmp_path / "b.json").load() == {}
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs")
+def test_d4_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode()}")
+    try:
+        file = StateFile(folder / "b.json")
+        file.save(CONTENT)
+        with pytest.raises(OSError, match="space"):
+            file.save({"much": "x" * 100_000})
+        assert file.load() == CONTENT
+        assert [path.name for path in folder.iterdir()] == ["b.json"]
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_the_folder_is_the_configured_one_or_the_service_managers_or_the_users(tmp_path: Path) -> None:
+    assert state_directory("/a", {"STATE_DIRECTORY": "/b"}) == Path("/a")
+    assert state_directory(None, {"STATE_DIRECTORY": "/b:/c", "HOME": "/h"}) == Path("/b")
+    assert state_directory(None, {"XDG_STATE_HOME": "/x", "HOME": "/h"}) == Path("/x/solarbridge")
+    assert state_directory(None, {"HOME": "/h"}) == Path("/h/.local/state/solarbridge")
