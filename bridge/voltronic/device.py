@@ -12,111 +12,35 @@ gave it, after each opening anew.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Literal
 
-from bridge.config import option, topic
-from bridge.devices import Context, DeviceOptions
+from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
-from bridge.fields import Field, Reading, Unit, Value
+from bridge.fields import Reading, Unit, Value
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
-from bridge.voltronic.inquiries import PI30, lone_unit, unit_of_set, whole_set
+from bridge.voltronic.documents import documented_fields
+from bridge.voltronic.inquiries import PI30
 from bridge.voltronic.inquiry import Decoded, Inquiry
-from bridge.voltronic.plan import ALSO, PI30_PLAN, PI41_PLAN, PROTOCOLS, Ask, Pace, Plan, plan_of
+from bridge.voltronic.known import LONE, MANUFACTURER, SET, SILENT_FOR, Known, Task
+from bridge.voltronic.options import Options, Topics
+from bridge.voltronic.plan import PI30_PLAN, PI41_PLAN, Pace, Plan, plan_of
+
+__all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields"]
 
 log = logging.getLogger(__name__)
 
 REFUSED_FOR = 3600.0
-"""Seconds for which a refusal is believed."""
-SILENT_FOR = 30.0
-"""Seconds before a question that was not answered is asked again; doubled each time, up to REFUSED_FOR."""
-OLDEST_SLOW = 30.0
-"""Seconds a slow question's values stay true at least; else three times its interval."""
+"""Seconds for which a refusal is believed; silence is not remembered longer either."""
 ROOM = 1.0
 """Seconds that must be left before the next round for one more slow question."""
 MOST_UNITS = 9
 """A parallel set has no more."""
-MANUFACTURER = "Voltronic Power"
-
-SET, LONE = "(set)", "(lone)"
-"""Names of what QPGS0 tells of the root unit; no commands."""
-
-
-def _parallel(value: Any) -> str | None:
-    return "expected auto, false, or the number of units" if value is True else None
-
-
-def _writes(value: Any) -> str | None:
-    return "settings of an axpert cannot be written yet; expected false" if value else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topics:
-    """`topics`: the JSON of the Hassio add-on that many dashboards read. null switches one off."""
-
-    parallel: str | None = option("power/axpert", check=topic, doc="where QPGS0 is published")
-    unit: str | None = option("power/axpert{sn}", check=topic, doc="where QPIGS goes; {sn} is the serial number")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options(DeviceOptions):
-    """One entry of `devices` with `type: axpert`."""
-
-    port: str = option(doc="hid, hid:SERIAL, /dev/hidraw0 or a serial port")
-    baud: int = option(2400, minimum=300, maximum=115200, doc="of a serial port")
-    protocol: Literal["auto", "PI30", "PI41", "PI18"] = option("auto", doc="what the inverter speaks")
-    interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")
-    alarms_interval: float = option(30.0, minimum=1, maximum=3600, doc="s between readings of warnings and faults")
-    settings_interval: float = option(300.0, minimum=10, maximum=86400, doc="s between readings of ratings, settings")
-    energy_interval: float = option(300.0, minimum=10, maximum=86400, doc="s between readings of energy counters")
-    max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
-    parallel: Literal["auto"] | int | bool = option("auto", minimum=1, maximum=9, check=_parallel, doc="units")
-    topics: Topics = option(Topics(), doc="topics other software expects")
-    writes: bool = option(False, check=_writes, doc="whether settings may be written")
-    also: tuple[str, ...] = option((), choices=ALSO, doc="questions nobody needs every day")
 
 
 def build(options: Options, context: Context) -> AxpertDevice:
     """Return the device for one entry of the configuration; its port is still closed."""
     return AxpertDevice(options, context)
-
-
-def documented_fields() -> dict[str, tuple[Field, ...]]:
-    """Return every field a device of this type can announce, by kind of unit."""
-    root: list[Field] = []
-    for plan in map(plan_of, PROTOCOLS):
-        names = [*(ask.name for ask in plan.asks), *ALSO]
-        root += [item for name in names if name in plan.table for item in plan.table[name].every_field()]
-    qpgs = PI30["QPGS"]
-    root += [*lone_unit(qpgs).every_field(), *whole_set(qpgs).every_field()]
-    return {"the inverter on the cable": tuple(root), "a unit of a parallel set": unit_of_set(qpgs).every_field()}
-
-
-@dataclass(slots=True)
-class Task:
-    """One question of the plan with what is known from it. `command` is the one that was answered."""
-
-    ask: Ask
-    inquiry: Inquiry
-    interval: float
-    max_age: float
-    due: float = 0.0
-    pause: float = SILENT_FOR
-    command: str = ""
-    at: float = 0.0
-    decoded: Decoded | None = None
-    values: dict[str, Value] = field(default_factory=dict)
-    fields: dict[str, Field] = field(default_factory=dict)
-
-    def announce(self, fields: tuple[Field, ...]) -> bool:
-        """Add fields; return whether one of them is new."""
-        before = len(self.fields)
-        self.fields = {**self.fields, **{item.key: item for item in fields}}
-        return len(self.fields) > before
 
 
 class AxpertDevice:
@@ -160,153 +84,58 @@ class AxpertDevice:
     def poll(self) -> Iterator[Reading | None]:
         started = time.monotonic()
         self._good = self._failed = self._silent = 0
-        if self._plan is None:
+        if self._known.plan is None:
             yield from self._find_protocol()
         else:
-            yield from self._ask_fast(self._status_task())
+            yield from self._ask_fast(self._known.status())
         yield from self._identify()
-        for task in list(self._tasks.values()):
-            if task is not self._status_task() and self._is_fast(task):
+        for task in list(self._known.tasks.values()):
+            if task is not self._known.status() and self._is_fast(task):
                 yield from self._ask_fast(task)
         yield from self._walk()
         yield from self._slow(started)
         if self._good == 0:
             raise NoReply("no answer but refusals and damaged ones" if self._failed else "no answer")
-        yield self._if_changed(self._newest)
+        yield self._if_changed(self._known.newest)
 
     # -- what is known
 
     def _learn_anew(self) -> None:
         """Forget everything that belongs to the unit that was on the cable."""
-        self._plan: Plan | None = None
-        self._sure = True
-        self._tasks: dict[str, Task] = {}
+        self._known = Known(self._options, self._age)
         self._refused: dict[str, float] = {}
-        self._serial: str | None = None
         self._identify_due = self._name_due = self._look_due = 0.0
         self._set_size = 0
         self._units: dict[str, Unit] = {}
         self._places: dict[str, int] = {}
         self._everything = False
         self._good = self._failed = self._silent = 0
-        self._newest = 0.0
         self._published: Mapping[str, Value] = {}
-        self._nothing: dict[str, Value] = {}
-        self._root = Unit("", self._options.name, (), self._age)
         if self._options.protocol != "auto":
-            self._speak(plan_of(self._options.protocol))
-
-    def _speak(self, plan: Plan) -> None:
-        """Take up a protocol: its tables and its questions."""
-        self._plan = plan
-        also = tuple(Ask(command, Pace.SETTINGS) for command in self._options.also if command in plan.table)
-        self._tasks = {ask.name: self._task(ask, plan.table[ask.name]) for ask in plan.asks + also}
-        if plan.parallel is not None:
-            self._qpgs = plan.table[plan.parallel]
-            self._unit_view = unit_of_set(self._qpgs)
-            self._tasks[SET] = self._task(Ask(SET, Pace.SHARED), whole_set(self._qpgs))
-            self._tasks[LONE] = self._task(Ask(LONE, Pace.SHARED), lone_unit(self._qpgs))
-        self._renew_root()
-
-    def _task(self, ask: Ask, inquiry: Inquiry) -> Task:
-        interval = {
-            Pace.FAST: 0.0,
-            Pace.SHARED: 0.0,
-            Pace.ALARMS: self._options.alarms_interval,
-            Pace.SETTINGS: self._options.settings_interval,
-            Pace.ENERGY: self._options.energy_interval,
-            Pace.ONCE: math.inf,
-        }[ask.pace]
-        limit = self._age if interval == 0 else max(OLDEST_SLOW, self._age, 3 * interval)
-        task = Task(ask, inquiry, interval, limit)
-        if ask.basic:
-            task.announce(inquiry.fields())
-        return task
-
-    def _renew_root(self) -> None:
-        """Make the root unit anew: it learned a key, or who it is."""
-        fields = {key: item for task in self._tasks.values() for key, item in task.fields.items()}
-        self._nothing = dict.fromkeys(fields)
-        firmware = self._told("QVFW", "raw") or self._told("VFW", "main")
-        self._root = Unit(
-            "",
-            self._options.name,
-            tuple(fields.values()),
-            self._age,
-            serial=self._serial,
-            manufacturer=MANUFACTURER,
-            model=self._told("QMN", "model_name") or self._told("QGMN", "general_model_number"),
-            firmware=firmware.rpartition(":")[2] if firmware else None,
-        )
-
-    def _told(self, name: str, key: str) -> str | None:
-        task = self._tasks.get(name)
-        return task.decoded.get(key) if task is not None and task.decoded is not None else None
-
-    def _status_task(self) -> Task:
-        if self._plan is None:
-            raise NoReply("no protocol is known yet")
-        return self._tasks[self._plan.status]
+            self._known.speak(plan_of(self._options.protocol))
 
     def _store(self, task: Task, answer: Answer, command: str) -> None:
-        """Keep an answer, and announce what is new in it."""
-        if task.decoded is None and "_extra_fields" in answer.decoded:
-            unknown = " ".join(answer.decoded["_extra_fields"])
-            log.info("%s: %s ends in fields nobody knows: %s", self._options.name, command, unknown)
-        task.decoded, task.at, task.command, task.pause = answer.decoded, answer.at, command, SILENT_FOR
-        task.values = task.inquiry.publish(answer.decoded)
-        self._newest = max(self._newest, answer.at)
-        if not self._sure and task is self._status_task():
-            # PI41 gives the status bits another meaning: say nothing until the unit has named its protocol
-            bits = {bit.key for row in task.inquiry.rows for bit in row.bits}
-            task.values |= dict.fromkeys(bits & task.values.keys())
-        new = not task.values.keys() <= task.fields.keys() and task.announce(task.inquiry.fields(answer.decoded))
-        if new or task.ask.pace is Pace.ONCE:
-            self._renew_root()
-
-    def _clock(self) -> datetime | None:
-        """Return what the inverter's own clock says now, or None while that is not known."""
-        told = self._told(self._plan.clock, "time") if self._plan is not None else None
-        if told is None or self._plan is None:
-            return None
-        return datetime.fromisoformat(told) + timedelta(seconds=time.monotonic() - self._tasks[self._plan.clock].at)
-
-    def _command(self, task: Task) -> str | None:
-        """Return the command to send for a task, with the inverter's day where it takes one."""
-        if not task.ask.dated:
-            return task.ask.command
-        clock = self._clock()
-        return task.ask.command.format(clock) if clock is not None else None
+        self._known.store(task, answer.decoded, answer.at, command)
 
     # -- readings
 
-    def _state(self) -> dict[str, Value]:
-        """Return the value of every announced key; null where nothing is known or it has grown too old."""
-        now = time.monotonic()
-        values = self._nothing.copy()
-        for task in self._tasks.values():
-            if task.values and now - task.at <= task.max_age and not self._is_yesterdays(task):
-                values.update(task.values)
-        return values
-
-    def _is_yesterdays(self, task: Task) -> bool:
-        return task.ask.dated and task.command != self._command(task)
-
     def _reading(self, at: float) -> Reading:
-        self._published = self._state()
-        return Reading(self._root, self._published, at)
+        self._published = self._known.state(time.monotonic())
+        return Reading(self._known.root, self._published, at)
 
     def _if_changed(self, at: float) -> Reading | None:
         """Return the state if it says something new since it was last published."""
-        return self._reading(at) if self._published and self._state() != self._published else None
+        changed = self._published and self._known.state(time.monotonic()) != self._published
+        return self._reading(at) if changed else None
 
     def _unit_contract(self) -> Reading | None:
         """Return the status as the Hassio add-on publishes it, once the serial number is known."""
-        name, task = self._options.topics.unit, self._status_task()
-        if name is None or task.decoded is None or ("{sn}" in name and self._serial is None):
+        name, task = self._options.topics.unit, self._known.status()
+        if name is None or task.decoded is None or ("{sn}" in name and self._known.serial is None):
             return None
         values = task.inquiry.contract(task.decoded)
-        return Reading(self._root, values, task.at, name.replace("{sn}", self._serial or "")) if values else None
+        told = name.replace("{sn}", self._known.serial or "")
+        return Reading(self._known.root, values, task.at, told) if values else None
 
     # -- questions
 
@@ -336,7 +165,8 @@ class AxpertDevice:
         return answer
 
     def _speech(self) -> Speech:
-        return PI18_SPEECH if self._plan is not None and self._plan.protocol == "PI18" else PI30_SPEECH
+        plan = self._known.plan
+        return PI18_SPEECH if plan is not None and plan.protocol == "PI18" else PI30_SPEECH
 
     def _is_refused(self, name: str) -> bool:
         since = self._refused.get(name)
@@ -358,26 +188,26 @@ class AxpertDevice:
         found = False
         try:
             for plan in map(plan_of, protocols):
-                self._speak(plan)
+                self._known.speak(plan)
                 yield from self._try_protocol(plan)
-                found = self._status_task().decoded is not None or (self._sure and plan is PI30_PLAN)
+                found = self._known.status().decoded is not None or (self._known.sure and plan is PI30_PLAN)
                 if found:
                     return
         finally:
             if not found:
-                self._plan = None
+                self._known.plan = None
         raise NoReply("neither PI30 nor PI18 is answered")
 
     def _try_protocol(self, plan: Plan) -> Iterator[Reading | None]:
         """Ask for the status in one protocol; where that says nothing, for the protocol's name."""
-        self._sure = plan.protocol == "PI18"
-        if self._sure:
+        self._known.sure = plan.protocol == "PI18"
+        if self._known.sure:
             answer = self._question("PI", plan.table["PI"])
             if answer is None or answer.decoded["protocol_id"] != "18":
                 yield None
                 return
-        yield from self._ask_fast(self._status_task())
-        if self._status_task().decoded is None and not self._sure:
+        yield from self._ask_fast(self._known.status())
+        if self._known.status().decoded is None and not self._known.sure:
             yield from self._name_protocol()
 
     def _name_protocol(self) -> Iterator[Reading | None]:
@@ -389,37 +219,37 @@ class AxpertDevice:
             return
         name = answer.decoded["protocol_id"] if answer is not None else "PI30"
         if name not in ("PI30", "PI41"):
-            self._plan = None
+            self._known.plan = None
             raise NoReply(f"speaks {name}, which is not read here")
-        self._sure = True
-        before = self._status_task()
+        self._known.sure = True
+        before = self._known.status()
         if name == "PI41":
-            self._speak(PI41_PLAN)
+            self._known.speak(PI41_PLAN)
         if before.decoded is not None:
-            self._store(self._status_task(), Answer(before.decoded, before.at), before.command)
+            self._store(self._known.status(), Answer(before.decoded, before.at), before.command)
         yield self._if_changed(before.at)
 
     def _identify(self) -> Iterator[Reading | None]:
         """Learn protocol and serial number, and see now and then that it is still the same unit."""
         now = time.monotonic()
-        if not self._sure and now >= self._name_due:
+        if not self._known.sure and now >= self._name_due:
             yield from self._name_protocol()
-        if self._plan is None or now < self._identify_due or self._is_refused(self._plan.serial):
+        if self._known.plan is None or now < self._identify_due or self._is_refused(self._known.plan.serial):
             return
-        inquiry = self._plan.table[self._plan.serial]
+        inquiry = self._known.plan.table[self._known.plan.serial]
         if self._out_of_step(inquiry):
             return
-        answer = self._question(self._plan.serial, inquiry, self._plan.serial)
+        answer = self._question(self._known.plan.serial, inquiry, self._known.plan.serial)
         self._identify_due = now + (SILENT_FOR if answer is None else self._options.settings_interval)
         if answer is None:
             yield None
             return
         serial = answer.decoded["serial_number"]
-        if self._serial is None:
-            self._serial = serial
-            self._renew_root()
+        if self._known.serial is None:
+            self._known.serial = serial
+            self._known.renew_root()
             yield self._unit_contract()
-        elif serial != self._serial:
+        elif serial != self._known.serial:
             raise LinkError(f"{self._options.port}: another inverter is on the cable")
 
     # -- the parts of a round
@@ -435,7 +265,7 @@ class AxpertDevice:
             yield None
             return
         self._store(task, answer, task.ask.command)
-        if task is not self._status_task():
+        if task is not self._known.status():
             yield self._if_changed(answer.at)
             return
         yield self._reading(answer.at)
@@ -450,7 +280,7 @@ class AxpertDevice:
         for task in self._due(everything):
             if asked and not everything and time.monotonic() + ROOM > started + self._options.interval:
                 return
-            command = self._command(task)
+            command = self._known.command(task, time.monotonic())
             if command is None or self._out_of_step(task.inquiry) or self._is_refused(task.ask.name):
                 continue
             asked += 1
@@ -467,18 +297,19 @@ class AxpertDevice:
     def _due(self, everything: bool) -> list[Task]:
         """Return the slow tasks to ask, longest overdue first; what belongs to another day is due at once."""
         now = time.monotonic()
-        slow = [task for task in self._tasks.values() if task.ask.pace is not Pace.SHARED and not self._is_fast(task)]
+        own = [task for task in self._known.tasks.values() if task.ask.pace is not Pace.SHARED]
+        slow = [task for task in own if not self._is_fast(task)]
         due = [task for task in slow if everything or task.due <= now or self._is_of_another_day(task)]
         return sorted(due, key=lambda task: task.due)
 
     def _is_of_another_day(self, task: Task) -> bool:
-        return self._is_yesterdays(task) and task.at > 0 and task.pause == SILENT_FOR
+        return self._known.is_yesterdays(task, time.monotonic()) and task.at > 0 and task.pause == SILENT_FOR
 
     # -- the parallel set
 
     def _walk(self) -> Iterator[Reading | None]:
         """Ask the units of the set; now and then look for units that joined it."""
-        if self._plan is None or self._plan.parallel is None:
+        if self._known.plan is None or self._known.plan.parallel is None:
             return
         now, wanted = time.monotonic(), self._options.parallel
         looking = wanted == "auto" and now >= self._look_due
@@ -490,7 +321,7 @@ class AxpertDevice:
         for place in range(count):
             answer = self._ask_place(place)
             yield from self._unit_readings(place, answer, seen) if answer is not None else (None,)
-            sure = answer is not None or self._is_refused(f"{self._plan.parallel}{place}")
+            sure = answer is not None or self._is_refused(f"{self._known.plan.parallel}{place}")
             if answer is not None and answer.decoded["exists"] == 1:
                 present += 1
             elif looking:
@@ -501,12 +332,12 @@ class AxpertDevice:
 
     def _ask_place(self, place: int) -> Answer | None:
         """Ask the unit with this number in the set; None when it gave no answer or is known to give none."""
-        if self._plan is None or self._plan.parallel is None:
+        if self._known.plan is None or self._known.plan.parallel is None:
             return None
-        command = f"{self._plan.parallel}{place}"
+        command = f"{self._known.plan.parallel}{place}"
         if self._is_refused(command):
             return None
-        return self._question(command, self._plan.table[self._plan.parallel], command)
+        return self._question(command, self._known.plan.table[self._known.plan.parallel], command)
 
     def _unit_readings(self, place: int, answer: Answer, seen: set[str]) -> Iterator[Reading | None]:
         """Publish one unit of the set; an absent one says nothing, a lone one only what belongs to the root."""
@@ -520,24 +351,24 @@ class AxpertDevice:
             return
         self._places[serial] = place
         if not seen:
-            self._store(self._tasks[SET], answer, SET)
+            self._store(self._known.tasks[SET], answer, SET)
         seen.add(serial)
-        unit = self._root
+        unit = self._known.root
         if decoded["exists"] == 1:
-            values = self._unit_view.publish(decoded)
+            values = self._known.unit_view.publish(decoded)
             unit = self._member(serial, decoded, len(values))
             yield Reading(unit, values, answer.at)
         else:
-            self._store(self._tasks[LONE], answer, LONE)
+            self._store(self._known.tasks[LONE], answer, LONE)
         if place == 0 and self._options.topics.parallel is not None:
-            yield Reading(unit, self._qpgs.contract(decoded), answer.at, self._options.topics.parallel)
+            yield Reading(unit, self._known.qpgs.contract(decoded), answer.at, self._options.topics.parallel)
         yield self._if_changed(answer.at)
 
     def _member(self, serial: str, decoded: Decoded, count: int) -> Unit:
         """Return the unit of the set with this serial number, made anew when its replies hold other keys."""
         unit = self._units.get(serial)
         if unit is None or len(unit.fields) != count:
-            title, fields = f"{self._options.name} {serial}", self._unit_view.fields(decoded)
+            title, fields = f"{self._options.name} {serial}", self._known.unit_view.fields(decoded)
             unit = Unit(serial, title, fields, self._age, serial=serial, manufacturer=MANUFACTURER)
             self._units[serial] = unit
         return unit
