@@ -21,6 +21,7 @@ from bridge.backoff import Backoff
 from bridge.fields import Channel
 from bridge.inbox import ReadRegisters
 from bridge.luxpower import device as device_module
+from bridge.luxpower import reader
 from bridge.luxpower.device import REOPEN, Options, build
 from bridge.simulators.lxp import LxpSimulator
 from tests.harness import Bridge, Mosquitto, Recorder, await_true, free_port
@@ -108,7 +109,7 @@ def test_c2_a_stick_that_never_says_a_word_is_called_locked(caplog: pytest.LogCa
 
 def test_c2_the_limits_are_those_that_are_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real times
-    rounds = device_module.ANSWER * (1 + device_module.RETRIES) + device_module.RETRY_PAUSE * device_module.RETRIES
+    rounds = reader.ANSWER * (1 + reader.RETRIES) + reader.RETRY_PAUSE * reader.RETRIES
     interval = Options(name="a", type="lxp", host="h").interval
     # silence that begins right after an answered round is noticed when the next one failed, or at the look after
     assert max(interval + rounds, device_module.SILENT_POLLING) + device_module.TICK <= 60

@@ -14,7 +14,7 @@ import pytest
 
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Command
-from bridge.luxpower import connection
+from bridge.luxpower import connection, reader
 from bridge.luxpower import device as device_module
 from bridge.luxpower.device import Options, build
 from bridge.publisher import Publisher
@@ -36,7 +36,7 @@ SHORT = {
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the device's times."""
     for name, value in SHORT.items():
-        monkeypatch.setattr(device_module, name, value)
+        monkeypatch.setattr(reader if hasattr(reader, name) else device_module, name, value)
     monkeypatch.setattr(connection, "REST", 0.3)
     monkeypatch.setattr(connection, "STOOD_STILL", 2.0)
 
