@@ -14,7 +14,7 @@ from bridge.options import option
 if TYPE_CHECKING:
     from bridge.inbox import ReadRegisters, SetSetting
     from bridge.transports.base import Stop
-    from bridge.writing import Records
+    from bridge.writing import Records, Writer
 
 SLICES = {
     "axpert": "bridge.voltronic.device",
@@ -128,6 +128,13 @@ class Obedient(Protocol):
 
         Called between any two exchanges, and while the port is closed.
         """
+
+
+@runtime_checkable
+class Settable(Protocol):
+    """A device whose settings can be written; its `obey` takes SetSetting, too."""
+
+    writer: Writer
 
 
 @runtime_checkable

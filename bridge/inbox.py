@@ -77,6 +77,10 @@ class Inbox:
         os.eventfd_write(self._fd, 1)
         return True
 
+    def refuse(self) -> None:
+        """Count a command that is not taken, for the answer that sums them up."""
+        self.refused += 1
+
     def _take_token(self) -> bool:
         # written by the broker's thread alone, or by a few that now and then lose a token to each other
         now = time.monotonic()

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
-from bridge.devices import Context, Device, Obedient, Patient, Tally
+from bridge.devices import Context, Device, Obedient, Patient, Settable, Tally
 from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import CAPACITY, Command, Inbox, Refresh, SetSetting
@@ -91,9 +91,20 @@ class Publisher:
             while not self._stop.is_set():
                 self._pause(self._attend())
         except Stopped:
-            pass
+            self._refuse_the_rest()
         finally:
             self.presence.lost()
+
+    def _refuse_the_rest(self) -> None:
+        """Answer, at the end, every command that was not carried out."""
+        if isinstance(self._device, Settable):
+            self._tell(self._device.writer.end())
+        for _ in range(CAPACITY):
+            command = self.inbox.take()
+            if isinstance(command, SetSetting) and isinstance(self._device, Obedient):
+                self._tell(self._device.obey(command))  # its port is closed, so it says no
+            elif command is None:
+                break
 
     def _attend(self) -> float:
         """Open the device and serve it until something fails; return the seconds to wait then."""

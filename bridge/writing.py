@@ -45,6 +45,7 @@ ATTEMPTS = 2
 WAITING = 16
 """Commands of one device that wait for the line at most."""
 LONGEST_SHOWN = 100
+STOPPED = "the bridge was stopped"
 
 
 class Rejected(CommandError):
@@ -143,8 +144,8 @@ class Writer:
         self._owner = owner
         self._records = records
         self._jobs: deque[_Job] = deque()
-        self._open: SetSetting | None = None
-        """The command under way, kept over a broken link for its tag."""
+        self._open: _Job | None = None
+        """The job under way, kept over a broken link."""
 
     @property
     def on(self) -> bool:
@@ -225,15 +226,15 @@ class Writer:
         """Whether there is something for `work` to do."""
         return bool(self._jobs) or (self._records is not None and self._records.ledger.pending is not None)
 
-    def drop(self, reason: str) -> Iterator[Reading | None]:
-        """Refuse everything that waits: the device has gone away."""
+    def end(self) -> Iterator[Reading | None]:
+        """Answer everything that is open, since the bridge is stopping. Touches no line."""
+        if self._open is not None and self._under_way():
+            yield self._close(self._open, _Verdict("unknown", f"{STOPPED} before the outcome was known"))
         while self._jobs:
-            job = self._jobs.popleft()
-            verdict = _Verdict("refused", reason)
-            yield self._finish(job.command, job.request, job.target, verdict, job.command.arrived)
+            yield self._close(self._jobs.popleft(), _Verdict("refused", STOPPED))
 
     def _carry_out(self, job: _Job) -> Wire[None]:
-        self._open = job.command
+        self._open = job
         try:
             self._check_age(job.command, job.request)
             verdict = yield from self._write(job)
@@ -247,7 +248,7 @@ class Writer:
             raise  # what is under way is settled when the link is back
         except Stopped:
             outcome = "unknown" if self._under_way() else "refused"
-            yield self._close(job, _Verdict(outcome, "the bridge was stopped before the outcome was known"))
+            yield self._close(job, _Verdict(outcome, f"{STOPPED} before the outcome was known"))
             raise
         yield self._close(job, verdict)
 
@@ -358,7 +359,7 @@ class Writer:
             return
         command = SetSetting(
             str(entry.get("unit", "")), str(entry.get("setting", "")), b"", time.monotonic(), 0.0,
-            source=str(entry.get("source", "")), tag=self._open.tag if self._open is not None else None,
+            source=str(entry.get("source", "")), tag=self._open.command.tag if self._open is not None else None,
         )  # fmt: skip
         request = Request(str(entry.get("text", "")), entry.get("id"))
         target: Target | None = None

@@ -16,15 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.devices import Context, DeviceOptions
-from bridge.errors import LinkError, NoReply
-from bridge.fields import COUNT, DURATION, VOLTAGE, Field, Reading, Unit
+from bridge.devices import Context, WritableOptions
+from bridge.errors import CommandError, LinkError, NoReply
+from bridge.fields import COUNT, DURATION, VOLTAGE, Channel, Field, Reading, Unit
+from bridge.inbox import ReadRegisters, SetSetting
+from bridge.writing import Target, Writer
+from tests.fake_settings import SETTINGS, Memory, Word
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(DeviceOptions):
+class Options(WritableOptions):
     port: str = "/nowhere"
     control: str = ""
     interval: float = 0.1
@@ -45,6 +48,7 @@ class FakeDevice:
         self._options = options
         self._context = context
         self._count = 0
+        self._open = False
         self.interval = options.interval
         fields: tuple[Field, ...] = (
             Field("count", COUNT, "Count"),
@@ -53,7 +57,12 @@ class FakeDevice:
         )
         if options.padding:
             fields += (Field("padding", COUNT, "Padding"),)
-        self._units = [Unit("", options.name, fields, options.max_age)]
+        self._memory = Memory(options.control, context.stop)
+        self.writer = Writer(options, self, context.records)
+        self._shown: object = None
+        settings = tuple(SETTINGS.values())
+        controls = tuple(one for one in settings if self.writer.may(one))
+        self._units = [Unit("", options.name, fields, options.max_age, settings=settings, controls=controls)]
         self._units += [Unit(f"part{n}", f"Part {n}", fields, options.max_age) for n in range(options.parts)]
 
     def _word(self) -> str:
@@ -65,9 +74,10 @@ class FakeDevice:
     def open(self) -> None:
         if self._word() == "link":
             raise LinkError("the cable is out")
+        self._open = True
 
     def close(self) -> None:
-        pass
+        self._open = False
 
     def fileno(self) -> int | None:
         return None
@@ -109,6 +119,36 @@ class FakeDevice:
             yield Reading(unit, values, at)
             if self._options.bank:
                 yield Reading(unit, values, at, topic=self._options.bank)
+        yield from self._settings()
+        if self.writer.busy():
+            yield from self.writer.work()
+            yield from self._settings()
+
+    # -- what can be set
+
+    def obey(self, command: ReadRegisters | SetSetting) -> Iterator[Reading | None]:
+        if isinstance(command, SetSetting):
+            yield from self.writer.admit(command)
+
+    def unit(self, path: str) -> Unit:
+        for unit in self._units:
+            if unit.path == path:
+                return unit
+        raise CommandError(f"there is no unit {path[:40]!a}")
+
+    def target(self, path: str, name: str) -> Target:
+        if path:
+            raise CommandError("a part has no settings")
+        return Word(self._memory, name)
+
+    def away(self) -> str | None:
+        return None if self._open and self._word() != "link" else "the cable is out"
+
+    def _settings(self) -> Iterator[Reading | None]:
+        words = self._memory.words()
+        if self._options.writes and words != self._shown:
+            self._shown = words
+            yield Reading(self._units[0], words, time.monotonic(), channel=Channel.SETTINGS)
 
 
 def build(options: Options, context: Context) -> FakeDevice:

@@ -441,6 +441,20 @@ def test_d6_a_stop_behind_the_frame_is_recorded_as_unknown(house: House) -> None
     assert house.audited("end")[-1]["outcome"] == "unknown"
 
 
+def test_d6_whatever_is_open_at_the_end_is_answered(house: House) -> None:
+    house.give("rate", "80")
+    house.give("window", "01:00-02:00")
+    work = house.writer.work()
+    while not house.machine.frames:
+        house.take(iter([next(work)]))
+    house.take(house.writer.end())
+    assert [result["outcome"] for result in house.results] == ["unknown", "refused"]
+    work.close()
+    house.restart()
+    house.work()
+    assert len(house.results) == 2, "nothing is left to be settled"
+
+
 def test_d4_nothing_is_written_that_cannot_be_recorded(house: House, tmp_path: Path) -> None:
     house.give("rate", "80")
     house.audit.path = tmp_path / "file" / "audit.jsonl"

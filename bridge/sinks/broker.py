@@ -49,6 +49,9 @@ silent (amqtt 0.12 does), and the next try in 3.1.1 has the full time again."""
 PACKET_OVERHEAD = 64
 """Bytes of a PUBLISH around topic and payload, generously."""
 
+WINDOW, MOST_IN_WINDOW = 0.1, 200
+"""Seconds, and messages received in them, past which reading pauses: the broker has to hold a flood back."""
+
 
 class Broker:
     """Keeps one connection to the broker alive; `run` is the body of the thread "mqtt".
@@ -84,6 +87,9 @@ class Broker:
         self._subscriptions = subscriptions
         self._on_online = on_online
         self._on_message = on_message
+        self._window_began, self._in_window = 0.0, 0
+        self.flooded = False
+        """Whether more arrives than is read at once, so that what arrives now may have been sent a while ago."""
         self._client_id = config.client_id or installation_id(config.base_topic)
         self._version = str(config.protocol)
         self._patience = Patience()
@@ -230,12 +236,24 @@ class Broker:
     def _hand_out(self, session: Session) -> None:
         """Pass received messages on, outside the library and outside the lock."""
         while session.arrived:
+            self._count_arrival()
             self._on_message(session.arrived.popleft())
         while session.denied:
             topic, why = session.denied.popleft()
             if topic not in self.denied:
                 self.denied.add(topic)
                 log.error("%s: the broker does not take our message there: %s", topic, why)
+
+    def _count_arrival(self) -> None:
+        """Slow down for a flood: reading it at full speed would take the processor from the devices' threads."""
+        now = time.monotonic()
+        if now - self._window_began > WINDOW:
+            self.flooded = self._in_window >= MOST_IN_WINDOW
+            self._window_began, self._in_window = now, 0
+        self._in_window += 1
+        if self._in_window >= MOST_IN_WINDOW:
+            self.flooded = True
+            time.sleep(max(0.0, self._window_began + WINDOW - now))
 
     def _forget(self, session: Session, ending: Ending) -> None:
         """Drop the connection; what it did not bring to the broker waits again."""

@@ -200,7 +200,9 @@ class MqttSink:
         command = SetSetting(
             unit, setting, message.payload[:4096], now, now + age, message.retained, source, self._reply_to(message)
         )
-        if not inbox.put(command) and inbox.refused == 1:
+        if self.broker.flooded:
+            inbox.refuse()  # nobody knows how long it lay before the flood let it through
+        elif not inbox.put(command) and inbox.refused == 1:
             log.warning("%s: more commands than the device can take; the rest is refused", device)
 
     def _reply_to(self, message: Arrived) -> ReplyTo | None:
