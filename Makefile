@@ -2,8 +2,10 @@
 SECONDS ?=
 MINUTES ?= 5
 PYTHON = .venv/bin/python
+# for another kind of machine: make wheels WHEELS_FOR="--platform manylinux_2_28_aarch64 --python-version 3.13"
+WHEELS_FOR ?=
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint bench soak lock sbom wheels clean
 
 demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after SECONDS=20
 	@.ci/setup demo
@@ -26,6 +28,20 @@ soak: ## long runs with faults at random, MINUTES=5
 	@.ci/setup dev,demo mosquitto
 	SOAK_MINUTES=$(MINUTES) $(PYTHON) -m pytest -m soak
 
+lock: ## newer packages for installations, with their hashes, and the list of parts
+	@.ci/setup dev,demo mosquitto
+	$(PYTHON) tools/lock.py
+	$(PYTHON) tools/sbom.py
+
+sbom: ## the list of parts alone
+	@.ci/setup dev,demo mosquitto
+	$(PYTHON) tools/sbom.py
+
+wheels: ## the packages for an install without network, or on Venus OS: into ./wheels
+	@.ci/setup dev,demo
+	rm -rf wheels
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --require-hashes $(WHEELS_FOR) -d wheels -r requirements.lock
+
 clean: ## remove everything that was made here
-	rm -rf .venv .bench-venv* build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench-venv* wheels build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,359 @@
+#!/bin/sh
+# Installs solarbridge, or brings an installation up to date; keeps configuration and state, asks nothing.
+# What it does on which system: README.md, "Install".
+set -eu
+umask 022
+here=$(cd -- "$(dirname -- "$0")" && pwd -P)
+# shellcheck source=systemd/common.sh
+. "$here/systemd/common.sh"
+
+usage() {
+    cat <<'END'
+usage: sudo ./install.sh [OPTION...]
+  --dry-run           show every step, do none
+  --choose            afterwards look for devices and open the configuration in an editor
+  --log-size MB       size of the log's place in memory (default: 50; on Venus OS 5)
+  --offline FOLDER    take the Python packages from wheels in this folder (`make wheels` fills ./wheels, which is
+                      used by itself when it is there)
+  --root DIR          install into DIR, an image's or a test's root folder
+  --system KIND       systemd, venus or plain (neither of both), instead of finding out
+  --python PATH       the Python to use, 3.11 or newer
+END
+}
+
+log_size=""
+offline=""
+choose=""
+python=""
+[ ! -d "$here/wheels" ] || offline=$here/wheels
+while [ $# -gt 0 ]; do
+    case $1 in
+    --dry-run) dry=yes ;;
+    --choose) choose=yes ;;
+    --log-size | --offline | --root | --system | --python)
+        needs_value "$1" $#
+        case $1 in
+        --log-size) log_size=$2 ;;
+        --offline) offline=$2 ;;
+        --root) set_root "$2" ;;
+        --system) kind=$2 ;;
+        --python) python=$2 ;;
+        esac
+        shift
+        ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+
+# -- before anything is changed: is everything there
+
+[ -n "$kind" ] || kind=$(kind_of_system)
+paths
+need_root
+case $log_size in
+'') ;;
+*[!0-9]* | 0* | ??????*) fail "--log-size: expected megabytes from 1 to 99999, not '$log_size'" ;;
+esac
+if [ -n "$offline" ]; then
+    [ -d "$offline" ] || fail "--offline: $offline is not a folder"
+    offline=$(cd -- "$offline" && pwd -P)
+fi
+[ -z "$choose" ] || [ -t 0 ] || fail "--choose asks questions and needs a terminal"
+
+fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+# The service's user must be able to run it, so a Python in somebody's home does not count.
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        for folder in /usr/bin /usr/local/bin; do
+            if [ -x "$folder/$name" ] && fits "$folder/$name"; then
+                echo "$folder/$name"
+                return
+            fi
+        done
+    done
+}
+
+[ -n "$python" ] || python=$(find_python)
+[ -n "$python" ] || fail "solarbridge needs Python 3.11 or newer in /usr/bin; this system has $(python3 --version 2>&1)."
+fits "$python" || fail "$python is not Python 3.11 or newer."
+if [ "$kind" != venus ] && ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+    # Debian names the package after the very interpreter
+    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    fail "Needed and not found: $package. Please type this, then try again:
+    sudo apt-get update && sudo apt-get install -y --no-install-recommends $package"
+fi
+if [ "$kind" = venus ]; then
+    case $(sed -n '1s/^v//p' "$root/opt/victronenergy/version" 2>/dev/null) in
+    3.[6-9]* | [4-9].*) ;;
+    # unconfirmed: the file's form is known from other projects, no GX was at hand
+    *) say "Venus OS older than v3.60, or of unknown version: this was made for v3.60 and newer." ;;
+    esac
+fi
+
+# -- the program
+
+# What an installation is made of: a change of any of it makes a new one.
+stamp() {
+    (
+        cd -- "$here"
+        find bridge -name '*.py' -type f -exec sha256sum {} + | sort
+        cat requirements.lock tools/unpack.py systemd/solarbridge.sh install.sh
+        "$python" -c 'import sys; print(sys.version_info[:2])'
+    ) | sha256sum | cut -c1-10
+}
+
+# Whether the index has ready-made wheels for this machine; the others take the pure Python part of any.
+ready_made() {
+    [ "$kind" != venus ] && "$python" - <<'END'
+import platform, sys
+known = platform.machine() in ("x86_64", "aarch64") and sys.maxsize > 2**32 and platform.libc_ver()[0] == "glibc"
+sys.exit(not (known and sys.version_info[:2] in ((3, 11), (3, 12), (3, 13), (3, 14))))
+END
+}
+
+pip_failed() {
+    rm -rf -- "$root$release"
+    fail "The Python packages did not arrive (see above). With no network here, run 'make wheels' elsewhere, copy this
+folder with its wheels/, and try again. Nothing was changed."
+}
+
+# fetch PYTHON FOLDER: any wheels the lock names, for unpack.py
+fetch() {
+    "$1" -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary :all: \
+        --require-hashes --platform manylinux2014_x86_64 --python-version 3.12 \
+        --dest "$2" --requirement "$here/requirements.lock"
+}
+
+packages_into_venv() {
+    venv=$root$release
+    "$python" -m venv "$venv" || pip_failed
+    site=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    if ready_made; then
+        set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes
+        [ -z "$offline" ] || set -- "$@" --no-index --find-links "$offline"
+        "$venv/bin/python" -m pip install "$@" --requirement "$here/requirements.lock" || pip_failed
+    else
+        say "  no ready-made packages for this kind of machine: taking their pure Python part"
+        wheels=$offline
+        if [ -z "$wheels" ]; then
+            wheels=$venv/wheels
+            fetch "$venv/bin/python" "$wheels" || pip_failed
+        fi
+        "$python" -I "$here/tools/unpack.py" "$here/requirements.lock" "$wheels" "$site" || pip_failed
+        rm -rf -- "$venv/wheels"
+    fi
+    # nothing is installed into it later, so it needs no tools for that
+    rm -rf -- "$site/pip" "$site"/pip-* "$site/setuptools" "$site"/setuptools-* "$site/pkg_resources" \
+        "$site/_distutils_hack" "$site/distutils-precedence.pth" "$venv/include"
+    find "$venv/bin" ! -type d ! -name 'python*' -exec rm -f {} +
+}
+
+packages_into_folder() {
+    site=$root$release/lib
+    mkdir -p -- "$site" "$root$release/bin"
+    wheels=$offline
+    if [ -z "$wheels" ]; then
+        "$python" -m pip --version >/dev/null 2>&1 || {
+            rm -rf -- "$root$release"
+            fail "Venus OS comes without pip. Either type this, then try again:
+    opkg update && opkg install python3-pip
+or run 'make wheels' on another machine and copy this folder with its wheels/. Nothing was changed."
+        }
+        wheels=$root$release/wheels
+        fetch "$python" "$wheels" || pip_failed
+    fi
+    "$python" -I "$here/tools/unpack.py" "$here/requirements.lock" "$wheels" "$site" || pip_failed
+    rm -rf -- "$root$release/wheels"
+}
+
+install_program() {
+    release=$app/$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$here/bridge/__init__.py")-$(stamp)
+    if [ -e "$root$release/complete" ]; then
+        link "${release##*/}" "$app/current"
+        return
+    fi
+    changed=yes
+    if [ -n "$dry" ]; then
+        say "would: install the program and its packages into $root$release"
+        say "would: link $root$app/current to ${release##*/}"
+        return
+    fi
+    say "  install the program and its packages into $root$release"
+    rm -rf -- "$root$release" # of an install that was cut short
+    mkdir -p -- "$root$release"
+    if [ "$kind" = venus ]; then packages_into_folder; else packages_into_venv; fi
+    cp -R -- "$here/bridge" "$site/"
+    find "$site/bridge" -name __pycache__ -prune -exec rm -rf {} +
+    chmod -R u=rwX,go=rX "$root$release"
+    # the service may not write here, so what it would compile at every start is compiled now
+    "$python" -m compileall -q -s "$root" -p / "$site" || true
+    put 755 "$here/systemd/solarbridge.sh" "$release/bin/solarbridge"
+    : >"$root$release/complete"
+    link "${release##*/}" "$app/current"
+}
+
+remove_old_programs() {
+    for old in "$root$app"/[0-9]*-*/; do
+        [ -d "$old" ] || continue
+        old=${old%/}
+        [ "$old" = "$root$release" ] || act rm -rf -- "$old"
+    done
+}
+
+# -- what stands around it
+
+# The size asked for, else the one there is, else the default.
+size_of_log() {
+    if [ -n "$log_size" ]; then
+        echo "$log_size"
+    elif [ -f "$root/etc/systemd/system/var-log-solarbridge.mount" ] && [ "$kind" = systemd ]; then
+        sed -n 's/.*size=\([0-9]*\)M.*/\1/p' "$root/etc/systemd/system/var-log-solarbridge.mount"
+    elif [ "$kind" = venus ] && [ -f "$root$app/service/log/run" ]; then
+        sed -n 's/.* n\([0-9]*\) .*/\1/p' "$root$app/service/log/run"
+    elif [ "$kind" = venus ]; then
+        echo 5
+    else
+        echo 50
+    fi
+}
+
+# filled SED-SCRIPT SOURCE MODE PATH: put a file with its place holders filled in
+filled() {
+    work=$(mktemp)
+    sed -e "$1" "$2" >"$work"
+    put "$3" "$work" "$4"
+    rm -f -- "$work"
+}
+
+first_config() {
+    [ ! -e "$root$config" ] || return 0
+    [ -d "$root$etc" ] || act mkdir -p -m 0750 -- "$root$etc"
+    work=$(mktemp)
+    cat -- "$here/config.example.yaml" >"$work"
+    if [ "$kind" != venus ]; then
+        # a little less than there is, since the files' last bytes do not fill their pages
+        printf '\nlogging:\n  directory: %s\n  max_megabytes: %s\n' "$logs" "$((size * 4 / 5 > 0 ? size * 4 / 5 : 1))" >>"$work"
+    fi
+    put 640 "$work" "$config"
+    rm -f -- "$work"
+}
+
+around_systemd() {
+    put 644 "$here/systemd/sysusers.conf" /etc/sysusers.d/solarbridge.conf
+    put 644 "$here/systemd/tmpfiles.conf" /etc/tmpfiles.d/solarbridge.conf
+    # an image makes the user and hands the files over when it boots, by these two files
+    if [ -z "$root" ] && ! { id -nG solarbridge 2>/dev/null | grep -q solarbridge-hid; }; then
+        act systemd-sysusers /etc/sysusers.d/solarbridge.conf
+    fi
+    first_config
+    [ -n "$root$dry" ] || systemd-tmpfiles --create /etc/tmpfiles.d/solarbridge.conf
+    put 644 "$here/systemd/60-solarbridge.rules" /etc/udev/rules.d/60-solarbridge.rules
+    filled "s/size=50M/size=${size}M/" "$here/systemd/var-log-solarbridge.mount" 644 \
+        /etc/systemd/system/var-log-solarbridge.mount
+    put 644 "$here/systemd/solarbridge.service" /etc/systemd/system/solarbridge.service
+    link /etc/systemd/system/solarbridge.service /etc/systemd/system/multi-user.target.wants/solarbridge.service
+    link "$app/current/bin/solarbridge" /usr/local/bin/solarbridge
+    [ -n "$changed" ] || return 0
+    live udevadm control --reload
+    live udevadm trigger --subsystem-match=hidraw --action=change
+    live systemctl daemon-reload
+    if running && [ -z "$root" ] && systemctl --quiet is-active var-log-solarbridge.mount; then
+        live systemctl reload var-log-solarbridge.mount # a new size
+    fi
+    live systemctl try-restart solarbridge.service
+}
+
+around_venus() {
+    first_config
+    [ -d "$root$state" ] || act mkdir -p -m 0700 -- "$root$state"
+    put 755 "$here/systemd/venus/run" "$app/service/run"
+    filled "s/ n5 / n$size /" "$here/systemd/venus/log-run" 755 "$app/service/log/run"
+    put 644 "$here/systemd/venus/ports.py" "$app/ports.py"
+    put 755 "$here/systemd/venus/boot.sh" "$app/boot.sh"
+    line="$app/boot.sh"
+    if ! grep -qxF "$line" "$root/data/rc.local" 2>/dev/null; then
+        work=$(mktemp)
+        # right below the first line: a file that others made may end with `exit`
+        if [ -f "$root/data/rc.local" ]; then
+            { sed -n '1p' "$root/data/rc.local"; echo "$line"; sed -n '2,$p' "$root/data/rc.local"; } >"$work"
+        else
+            printf '#!/bin/sh\n%s\n' "$line" >"$work"
+        fi
+        put 755 "$work" /data/rc.local
+        rm -f -- "$work"
+    fi
+    [ -n "$changed" ] || return 0
+    if [ -z "$root" ] && [ -e /service/solarbridge ]; then
+        live svc -t /service/solarbridge
+    fi
+}
+
+around_plain() {
+    if [ -z "$root" ] && ! id solarbridge >/dev/null 2>&1; then
+        act groupadd --system solarbridge-hid
+        act useradd --system --user-group --home-dir "$state" --shell /usr/sbin/nologin \
+            --groups dialout,solarbridge-hid solarbridge
+    fi
+    first_config
+    for folder in "$state" "$logs"; do
+        [ -d "$root$folder" ] || act mkdir -p -m 0700 -- "$root$folder"
+    done
+    if [ -z "$root$dry" ]; then
+        chgrp solarbridge "$etc" "$config"
+        chown solarbridge:solarbridge "$state" "$logs"
+    fi
+    put 644 "$here/systemd/60-solarbridge.rules" /etc/udev/rules.d/60-solarbridge.rules
+    put 755 "$here/systemd/restart.sh" "$app/restart.sh"
+    link "$app/current/bin/solarbridge" /usr/local/bin/solarbridge
+}
+
+# -- and now
+
+if [ -n "$dry" ]; then say "A dry run: nothing is changed."; else say "Installing solarbridge ($kind)"; fi
+size=$(size_of_log)
+size=${size:-50}
+fresh=""
+[ -e "$root$config" ] || fresh=yes
+install_program
+"around_$kind"
+remove_old_programs
+
+if [ -n "$dry" ]; then
+    [ -n "$changed" ] || say "Nothing would change."
+    exit 0
+fi
+[ -n "$changed" ] || say "Nothing to do: it is installed as it is here."
+
+command=solarbridge
+case $kind in
+systemd) start="sudo systemctl start solarbridge" ;;
+venus)
+    command=$app/current/bin/solarbridge
+    start="$app/boot.sh"
+    ;;
+plain) start="sudo su -s /bin/sh solarbridge -c '$app/restart.sh $app/current/bin/solarbridge run' &     # at boot too" ;;
+esac
+
+if [ -n "$choose" ] && [ -z "$root" ]; then
+    "$app/current/bin/solarbridge" scan || true
+    "${EDITOR:-vi}" "$config"
+    "$app/current/bin/solarbridge" check --config "$config" >/dev/null || fail "Mend that, then: $start"
+fi
+if [ -n "$fresh" ]; then
+    say "Installed. Next:
+    $command scan                 # what is connected (or once more: ./install.sh --choose)
+    sudo nano $config
+    sudo $command check --config $config
+    $start"
+elif [ -n "$changed" ]; then
+    say "Up to date; $config is as it was."
+fi

@@ -1,0 +1,9 @@
+#!/bin/sh
+# The command `solarbridge` of an installation: the program beside this file, wherever that is.
+here=$(dirname -- "$(readlink -f -- "$0")")
+if [ -x "$here/python" ]; then
+    exec "$here/python" -I -m bridge "$@"
+fi
+# Venus OS: no environment of its own, the packages lie beside
+cd -- "$here/../lib" || exit 1
+exec python3 -s -m bridge "$@"
