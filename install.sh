@@ -101,13 +101,20 @@ fi
 
 # -- the program
 
-# What an installation is made of: a change of any of it makes a new one.
+# What the packages of an installation are made from, and what all of it is: a change of either makes a new one.
+packages_stamp() {
+    {
+        cat -- "$here/requirements.lock" "$here/tools/unpack.py" "$here/install.sh"
+        "$python" -c 'import sys; print(sys.executable, sys.version_info[:2])'
+    } | sha256sum | cut -c1-10
+}
+
 stamp() {
     (
         cd -- "$here"
         find bridge -name '*.py' -type f -exec sha256sum {} + | sort
-        cat requirements.lock tools/unpack.py systemd/solarbridge.sh install.sh
-        "$python" -c 'import sys; print(sys.version_info[:2])'
+        cat systemd/solarbridge.sh
+        packages_stamp
     ) | sha256sum | cut -c1-10
 }
 
@@ -131,6 +138,15 @@ fetch() {
     "$1" -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary :all: \
         --require-hashes --platform manylinux2014_x86_64 --python-version 3.12 \
         --dest "$2" --requirement "$here/requirements.lock"
+}
+
+# The packages of the installation there is, if they are the same: an upgrade then takes a second.
+packages_as_before() {
+    [ "$(cat -- "$root$app/current/packages" 2>/dev/null)" = "$(packages_stamp)" ] || return 1
+    cp -R -- "$root$app/current/." "$root$release/"
+    rm -f -- "$root$release/complete"
+    site=$(dirname -- "$(find "$root$release/lib" -name bridge -prune)")
+    rm -rf -- "$site/bridge"
 }
 
 packages_into_venv() {
@@ -190,7 +206,14 @@ install_program() {
     say "  install the program and its packages into $root$release"
     rm -rf -- "$root$release" # of an install that was cut short
     mkdir -p -- "$root$release"
-    if [ "$kind" = venus ]; then packages_into_folder; else packages_into_venv; fi
+    if packages_as_before; then
+        :
+    elif [ "$kind" = venus ]; then
+        packages_into_folder
+    else
+        packages_into_venv
+    fi
+    packages_stamp >"$root$release/packages"
     cp -R -- "$here/bridge" "$site/"
     find "$site/bridge" -name __pycache__ -prune -exec rm -rf {} +
     chmod -R u=rwX,go=rX "$root$release"

@@ -5,10 +5,10 @@
 # SIGTERM, SIGINT and SIGHUP on to it. TERM and INT end the wrapper too, with the program's exit status. Status 2 means
 # that the configuration is wrong: nothing is started again. One line on stderr for each end, at most one a pause.
 #
-# RESTART_DELAY, RESTART_DELAY_MAX: the pauses in seconds. RESTART_STEADY: a run as long as this was a good one.
+# RESTART_DELAY_MS, RESTART_DELAY_MAX_MS: the pauses in milliseconds. RESTART_STEADY: a run of as many seconds was good.
 set -u
-delay_first=${RESTART_DELAY:-10}
-delay_max=${RESTART_DELAY_MAX:-300}
+delay_first=${RESTART_DELAY_MS:-10000}
+delay_max=${RESTART_DELAY_MAX_MS:-300000}
 steady=${RESTART_STEADY:-600}
 [ $# -gt 0 ] || {
     echo "usage: restart.sh COMMAND [ARGUMENT...]" >&2
@@ -35,6 +35,11 @@ now() {
     if read -r uptime _ 2>/dev/null </proc/uptime; then echo "${uptime%%.*}"; else date +%s; fi
 }
 
+# in_seconds MILLISECONDS: 10000 is 10, 100 is 0.100 (not every `sleep` knows fractions; nobody but tests needs them)
+in_seconds() {
+    if [ $(($1 % 1000)) = 0 ]; then echo $(($1 / 1000)); else printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)); fi
+}
+
 # Wait for the child itself: a signal ends `wait` early.
 await_child() {
     while :; do
@@ -58,8 +63,8 @@ while :; do
         exit 2
     fi
     [ $(($(now) - began)) -lt "$steady" ] || delay=$delay_first
-    echo "restart.sh: ended with status $status; starts again in $delay s" >&2
-    sleep "$delay" &
+    echo "restart.sh: ended with status $status; starts again in $(in_seconds "$delay") s" >&2
+    sleep "$(in_seconds "$delay")" &
     pause=$!
     while kill -0 "$pause" 2>/dev/null; do wait "$pause"; done
     pause=""

@@ -1,8 +1,9 @@
 """Write requirements.lock: the packages the bridge needs, pinned, with the hash of each file an install may take.
 
-Run it as `make lock` to take up newer releases, and commit both files it changes: it asks the package index that pip is set up with, takes the newest
-final release that pyproject.toml allows, and notes the source archive and the wheels for Linux on the Pythons and
-machines we support. Tests hold pyproject.toml, the lock and the list of parts together.
+Run it as `make lock` to take up newer releases, and commit the two files that changes: it asks the package index that
+pip is set up with, takes the newest final release that pyproject.toml allows, and notes the source archive and the
+wheels for Linux on the Pythons and machines we support. Tests hold pyproject.toml, the lock and the list of parts
+together.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def sbom() -> str:
     """Return the list of parts as JSON."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = re.search(r'__version__ = "([^"]+)"', (REPOSITORY / "bridge" / "__init__.py").read_text(encoding="utf-8"))
-    assert version is not None, "bridge/__init__.py names no version"
+    if version is None:
+        sys.exit("bridge/__init__.py names no version")
     own = f"pkg:generic/{project['name']}@{version[1]}"
     text = LOCK.read_text(encoding="utf-8")
     parts = [component(name, *pinned) for name, pinned in locked(text).items()]

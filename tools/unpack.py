@@ -2,9 +2,9 @@
 
     python3 tools/unpack.py requirements.lock WHEELS TARGET
 
-Takes from the folder WHEELS what the lock names, checks each file's hash against it, and puts the pure Python part into
-the folder TARGET: compiled parts belong to other machines and are left out, and so is hidapi, which is nothing else. All
-our packages work without theirs. Needs nothing but Python; install.sh runs it.
+Takes from the folder WHEELS what the lock names, checks each file's hash against it, and puts the pure Python part
+into the folder TARGET: compiled parts belong to other machines and are left out, and so is hidapi, which is nothing
+else. All our packages work without theirs. Needs nothing but Python; install.sh runs it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Keep Venus OS' serial-starter off the configured serial ports. Usage: ports.py CONFIG, as root, before the bridge starts.
+"""Keep Venus OS' serial-starter off the configured serial ports. Usage: ports.py CONFIG, as root.
 
 serial-starter offers each serial port to Victron's own drivers. Two things keep it off one: the udev property
 VE_SERVICE=ignore when the adapter is plugged in, and its stop-tty.sh for a port it has already taken. The rules are
-written to /run, so the root file system stays as it is, and with a name behind Victron's own rules, which would win else.
+written to /run, so the root file system stays as it is, and with a name behind that of Victron's rules, whose word
+would else be the last.
 
 unconfirmed: taken from other projects' notes on Venus OS; no GX was at hand.
 """
