@@ -43,7 +43,7 @@ in_seconds() {
 # Wait for the child itself: a signal ends `wait` early.
 await_child() {
     while :; do
-        wait "$child"
+        wait "$child" 2>/dev/null # where the shell would say "Killed"
         status=$?
         kill -0 "$child" 2>/dev/null || return
     done
@@ -66,7 +66,7 @@ while :; do
     echo "restart.sh: ended with status $status; starts again in $(in_seconds "$delay") s" >&2
     sleep "$(in_seconds "$delay")" &
     pause=$!
-    while kill -0 "$pause" 2>/dev/null; do wait "$pause"; done
+    while kill -0 "$pause" 2>/dev/null; do wait "$pause" 2>/dev/null; done
     pause=""
     [ -z "$ending" ] || exit 0
     delay=$((delay * 2))

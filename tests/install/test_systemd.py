@@ -13,9 +13,8 @@ import pytest
 from tests.install.rig import Image, base_python, copy_sources, image, script, tree, wheels
 
 CONFIG = "etc/solarbridge/config.yaml"
-ACCOUNT_FILES = {"etc/.pwd.lock"} | {
-    f"etc/{name}{backup}" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid") for backup in ("", "-")
-}
+ACCOUNTS = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
+ACCOUNT_FILES = {"etc/.pwd.lock"} | {f"etc/{name}{backup}" for name in ACCOUNTS for backup in ("", "-")}
 
 
 @pytest.fixture
