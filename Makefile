@@ -12,7 +12,7 @@ demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after 
 	@$(PYTHON) -m bridge demo $(if $(SECONDS),--seconds $(SECONDS))
 
 test: lint ## all checks and tests
-	@.ci/setup dev,demo mosquitto
+	@.ci/setup dev,demo mosquitto shellcheck
 	$(PYTHON) -m pytest -n 4 --dist worksteal
 
 lint: ## style and types
