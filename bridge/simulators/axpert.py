@@ -23,7 +23,7 @@ from bridge.simulators.axpert_pi30 import Asked
 from bridge.simulators.axpert_plant import Plant, Setting, Unit
 from bridge.simulators.faults import Faults
 from bridge.simulators.living import Battery, DayClock, House
-from bridge.simulators.simulator import LineSimulator, Reply
+from bridge.simulators.simulator import LineSimulator, Reply, on_a_line
 from bridge.simulators.truth import Scalar, TruthLog
 from bridge.simulators.wire import HidrawPair, Line, Pty
 
@@ -251,10 +251,5 @@ def from_arguments(options: argparse.Namespace, clock: DayClock, truth: TruthLog
         model=options.model,
         units=options.units,
         transport=options.transport,
-        link=options.link,
-        baud=options.baud or None,
-        turnaround=options.turnaround,
-        clock=clock,
-        seed=options.seed,
-        truth=truth,
+        **on_a_line(options, clock, truth),
     )

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Unpack
 
 from bridge.simulators import pylontech_frames as frames
 from bridge.simulators import pylontech_system as system
 from bridge.simulators.living import DayClock
-from bridge.simulators.pylontech_bus import StackSimulator
+from bridge.simulators.pylontech_bus import BAUD, OfAStack, StackSimulator
 from bridge.simulators.pylontech_faults import PylontechFaults
 from bridge.simulators.pylontech_models import MODELS
-from bridge.simulators.pylontech_stack import Module, Snapshot, make_modules
-from bridge.simulators.simulator import Reply, Simulator
+from bridge.simulators.pylontech_stack import Module, Snapshot
+from bridge.simulators.simulator import Reply, Simulator, on_a_line
 from bridge.simulators.truth import Scalar, TruthLog
 
-BAUD = 115200
 FIRST, PER_GROUP, GROUPS = 2, 12, 16
 """Number of a group's master, modules in a group by the vendor's paper, groups on a bus."""
 LONGEST_REQUEST = 4200
@@ -38,9 +37,8 @@ WRITES = (0x91, 0x94, 0x95, 0x99)
 class PylontechSimulator(StackSimulator):
     """Modules on one RS485 pair.
 
-    `modules` is a number (all of `model`) or a list of model names, the master first. Group `group` is filled from
-    address 2 on, `per_group` to a group, then the next one; or `addresses` names each place. `baud` None answers at
-    once. `inverter_set` answers 60h to 63h at each master, which most modules refuse.
+    Group `group` is filled from address 2 on, `per_group` to a group, then the next one; or `addresses` names each
+    place. `inverter_set` answers 60h to 63h at each master, which most modules refuse.
     """
 
     faults: PylontechFaults
@@ -49,36 +47,14 @@ class PylontechSimulator(StackSimulator):
         self,
         name: str = "batteries",
         *,
-        modules: int | Sequence[str] = 4,
-        model: str = "US2000C",
         group: int = 0,
         per_group: int = PER_GROUP,
         addresses: Sequence[int] | None = None,
-        soc: float = 62.0,
-        link: str | Path | None = None,
-        baud: float | None = BAUD,
-        turnaround: float = 0.0,
-        clock: DayClock | None = None,
-        seed: int = 1,
-        truth: TruthLog | None = None,
         inverter_set: bool = False,
-        strict_speed: bool = False,
+        **common: Unpack[OfAStack],
     ) -> None:
-        super().__init__(
-            name,
-            PylontechFaults(seed=seed),
-            link=link,
-            baud=baud,
-            speed=int(baud or BAUD),
-            turnaround=turnaround,
-            clock=clock,
-            seed=seed,
-            truth=truth,
-            strict_speed=strict_speed,
-        )
-        made = make_modules(modules, model, seed, soc)
-        places = list(addresses) if addresses is not None else bus_addresses(len(made), group, per_group)
-        self.stack.modules.update(zip(places, made, strict=True))
+        super().__init__(name, PylontechFaults, **common)
+        self._settle(addresses if addresses is not None else bus_addresses(len(self._made), group, per_group))
         self.inverter_set = inverter_set
 
     def _split(self, received: bytes) -> int:
@@ -202,16 +178,18 @@ def bus_addresses(count: int, group: int = 0, per_group: int = PER_GROUP) -> lis
     return [16 * (group + i // per_group) + FIRST + i % per_group for i in range(count)]
 
 
+def stack_options(options: argparse.Namespace, clock: DayClock, truth: TruthLog) -> OfAStack:
+    """Return what the options say that every stack has."""
+    modules = int(options.modules) if options.modules.isdigit() else options.modules.split(",")
+    line = on_a_line(options, clock, truth)
+    return {"modules": modules, "model": options.model, "soc": options.soc, "strict_speed": False, **line}
+
+
 def add_model_arguments(parser: argparse.ArgumentParser, model: str) -> None:
     """Add what says which modules there are."""
     parser.add_argument("--modules", default="4", metavar="N|LIST", help="how many, or models: US5000,US2000,US2000")
     parser.add_argument("--model", choices=list(MODELS), default=model, help="of all modules (default: %(default)s)")
     parser.add_argument("--soc", type=float, default=62.0, metavar="PERCENT", help="state of charge at the start")
-
-
-def modules_argument(text: str) -> int | list[str]:
-    """Return --modules as the simulators take it."""
-    return int(text) if text.isdigit() else text.split(",")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -226,31 +204,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(options: argparse.Namespace, clock: DayClock, truth: TruthLog) -> Simulator:
     """Build the simulator that the options describe."""
+    common = stack_options(options, clock, truth)
     if options.console:
         from bridge.simulators.pylontech_console import ConsoleSimulator
 
-        return ConsoleSimulator(
-            modules=modules_argument(options.modules),
-            model=options.model,
-            soc=options.soc,
-            link=options.link,
-            baud=options.baud or None,
-            turnaround=options.turnaround,
-            clock=clock,
-            seed=options.seed,
-            truth=truth,
-            asleep=options.asleep,
-        )
-    return PylontechSimulator(
-        modules=modules_argument(options.modules),
-        model=options.model,
-        group=options.group,
-        per_group=options.per_group,
-        soc=options.soc,
-        link=options.link,
-        baud=options.baud or None,
-        turnaround=options.turnaround,
-        clock=clock,
-        seed=options.seed,
-        truth=truth,
-    )
+        return ConsoleSimulator(asleep=options.asleep, **common)
+    return PylontechSimulator(group=options.group, per_group=options.per_group, **common)

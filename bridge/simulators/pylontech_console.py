@@ -21,18 +21,18 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Unpack
 
 from bridge.simulators import pylontech_text as text
 from bridge.simulators.faults import Faults
 from bridge.simulators.living import DayClock
-from bridge.simulators.pylontech_bus import StackSimulator
-from bridge.simulators.pylontech_stack import Module, Snapshot, make_modules
+from bridge.simulators.pylontech_bus import BAUD, OfAStack, StackSimulator
+from bridge.simulators.pylontech_stack import Module, Snapshot
 from bridge.simulators.pylontech_text import Text
 from bridge.simulators.simulator import Reply
 from bridge.simulators.truth import Scalar, TruthLog
 
-BAUD, EXTRA_BAUD, WAKE_BAUD = 115200, 19200, 1200
+EXTRA_BAUD, WAKE_BAUD = 19200, 1200
 WAKE = b"~20014682C0048520FCC3"
 LONGEST_COMMAND = 256
 DONE = "Command completed successfully"
@@ -74,38 +74,18 @@ class ConsoleSimulator(StackSimulator):
         self,
         name: str = "console",
         *,
-        modules: int | Sequence[str] = 4,
-        model: str = "US2000C",
         places: Sequence[int] | None = None,
         layout: str | None = None,
-        soc: float = 62.0,
-        link: str | Path | None = None,
-        baud: float | None = BAUD,
         speed: int = BAUD,
-        turnaround: float = 0.0,
-        clock: DayClock | None = None,
-        seed: int = 1,
-        truth: TruthLog | None = None,
         asleep: bool = False,
-        strict_speed: bool = False,
         debug: bool = False,
+        **common: Unpack[OfAStack],
     ) -> None:
-        super().__init__(
-            name,
-            ConsoleFaults(seed=seed),
-            link=link,
-            baud=baud,
-            speed=int(baud or speed),
-            turnaround=turnaround,
-            clock=clock,
-            seed=seed,
-            truth=truth,
-            strict_speed=strict_speed or asleep,
-        )
-        made = make_modules(modules, model, seed, soc)
-        self.stack.modules.update(zip(places or range(1, len(made) + 1), made, strict=True))
+        super().__init__(name, ConsoleFaults, speed=speed, **common)
+        self._settle(places or range(1, len(self._made) + 1))
+        self.strict_speed |= asleep
         self._layout = layout
-        self._paced = baud is not None
+        self._paced = self.line.baud is not None
         self._sleeps = asleep
         self.wakes = 0
         """How often the wake-up frame was sent, heard or not."""
@@ -276,35 +256,12 @@ class Extra2000Simulator(ConsoleSimulator):
         self,
         name: str = "extra2000",
         *,
-        modules: int | Sequence[str] = 5,
-        model: str = "Extra2000",
         places: Sequence[int] | None = None,
-        soc: float = 62.0,
-        link: str | Path | None = None,
-        baud: float | None = EXTRA_BAUD,
-        turnaround: float = 0.0,
-        clock: DayClock | None = None,
-        seed: int = 1,
-        truth: TruthLog | None = None,
         asleep: bool = True,
-        strict_speed: bool = False,
+        **common: Unpack[OfAStack],
     ) -> None:
-        super().__init__(
-            name,
-            modules=modules,
-            model=model,
-            places=places,
-            soc=soc,
-            link=link,
-            baud=baud,
-            speed=EXTRA_BAUD,
-            turnaround=turnaround,
-            clock=clock,
-            seed=seed,
-            truth=truth,
-            asleep=asleep,
-            strict_speed=strict_speed,
-        )
+        usual: OfAStack = {"modules": 5, "model": "Extra2000", "baud": EXTRA_BAUD}
+        super().__init__(name, places=places, speed=EXTRA_BAUD, asleep=asleep, **(usual | common))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -318,17 +275,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(options: argparse.Namespace, clock: DayClock, truth: TruthLog) -> Extra2000Simulator:
     """Build the Extra2000 that the options describe."""
-    from bridge.simulators.pylontech import modules_argument
+    from bridge.simulators.pylontech import stack_options
 
-    return Extra2000Simulator(
-        modules=modules_argument(options.modules),
-        model=options.model,
-        soc=options.soc,
-        link=options.link,
-        baud=options.baud or None,
-        turnaround=options.turnaround,
-        clock=clock,
-        seed=options.seed,
-        truth=truth,
-        asleep=not options.awake,
-    )
+    return Extra2000Simulator(asleep=not options.awake, **stack_options(options, clock, truth))

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import queue
 import socket
@@ -21,9 +22,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 from bridge.simulators.faults import Faults
+from bridge.simulators.living import DayClock
 from bridge.simulators.truth import Record, Scalar, TruthLog
 from bridge.simulators.wire import HidrawPair, Line, Request, fine_timers
 
@@ -145,6 +147,29 @@ class Reply:
     values: Mapping[str, Scalar] = field(default_factory=dict)
     unit: str = ""
     faults: tuple[str, ...] = ()
+
+
+class OnALine(TypedDict, total=False):
+    """What every device on a line takes: its port's name, pace, clock, chance, and where the truth is written."""
+
+    link: str | Path | None
+    baud: float | None
+    turnaround: float
+    clock: DayClock | None
+    seed: int
+    truth: TruthLog | None
+
+
+def on_a_line(options: argparse.Namespace, clock: DayClock, truth: TruthLog) -> OnALine:
+    """Return what the options that every simulator has say."""
+    return {
+        "link": options.link,
+        "baud": options.baud or None,
+        "turnaround": options.turnaround,
+        "clock": clock,
+        "seed": options.seed,
+        "truth": truth,
+    }
 
 
 class LineSimulator(Simulator):
