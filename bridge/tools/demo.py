@@ -31,6 +31,7 @@ from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.simulator import Simulator
 from bridge.tools.brokers import DemoBroker, free_port
+from bridge.transports.base import Stop
 
 PORT = 18830
 """Where the demo's broker listens, if that port is free."""
@@ -104,7 +105,7 @@ class Viewer:
 
 def run(seconds: float | None) -> int:
     """Run the demo until Ctrl-C, or so many seconds; 0 when every device published, else 1."""
-    interrupted = threading.Event()
+    interrupted = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     try:
@@ -175,7 +176,7 @@ def _introduce(port: int, broker: str, devices: list[str]) -> None:
 
 
 def _watch(
-    viewer: Viewer, bridge: subprocess.Popen[bytes], interrupted: threading.Event, seconds: float | None, port: int
+    viewer: Viewer, bridge: subprocess.Popen[bytes], interrupted: Stop, seconds: float | None, port: int
 ) -> None:
     """Show what arrives: redrawn every second on a terminal, a line each 5 s elsewhere."""
     end = time.monotonic() + seconds if seconds is not None else float("inf")

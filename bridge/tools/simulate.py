@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import signal
-import threading
 
 from bridge import simulators
+from bridge.transports.base import Stop
 
 
 def run(arguments: list[str]) -> int:
@@ -14,10 +14,11 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="solarbridge simulate", description="A simulated device.")
     simulators.add_arguments(parser)
     simulator = simulators.from_arguments(parser.parse_args(arguments))
-    interrupted = threading.Event()
+    stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: interrupted.set())
+        signal.signal(number, lambda *_: stop.set())
     with simulator:
         print(f"{simulator.name} answers on {simulator.port}; Ctrl-C ends it", flush=True)
-        interrupted.wait()
+        while not stop.wait(3600.0):
+            pass
     return 0
