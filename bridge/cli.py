@@ -50,6 +50,21 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--seconds", type=float, default=20.0, help="how long to listen (default: %(default)g)")
     scan.set_defaults(command=_scan)
 
+    read = commands.add_parser("read", help="what a device says and is set to, once, as a table or JSON")
+    read.add_argument("device", help="its name in the configuration; NAME/SERIAL for one unit of several")
+    read.add_argument("names", nargs="*", metavar="KEY", help="only these values")
+    read.add_argument("--json", action="store_true", help="print JSON")
+    _add_config(read)
+    read.set_defaults(command=_read)
+
+    write = commands.add_parser("write", help="set one setting, read it back, print the result")
+    write.add_argument("device", help="its name in the configuration; NAME/SERIAL for one unit of several")
+    write.add_argument("setting")
+    write.add_argument("value")
+    write.add_argument("--yes", action="store_true", help="do not ask first")
+    _add_config(write)
+    write.set_defaults(command=_write)
+
     demo = commands.add_parser("demo", help="simulated devices, a broker and the bridge, here and now")
     demo.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
     demo.set_defaults(command=_demo)
@@ -89,6 +104,21 @@ def _scan(arguments: argparse.Namespace) -> int:
     from bridge.tools.scan import lxp
 
     return lxp(arguments.lxp, arguments.seconds)
+
+
+def _read(arguments: argparse.Namespace) -> int:
+    from bridge.config import load
+    from bridge.tools.settings import read
+
+    return read(load(arguments.config, os.environ), arguments.device, arguments.names, as_json=arguments.json)
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    from bridge.config import load
+    from bridge.tools.settings import write
+
+    config = load(arguments.config, os.environ)
+    return write(config, arguments.device, arguments.setting, arguments.value, yes=arguments.yes)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

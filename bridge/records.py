@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +14,11 @@ from bridge.ledger import Ledger
 from bridge.statefile import StateFile
 from bridge.writing import Records
 
+log = logging.getLogger(__name__)
+
+_claimed: dict[Path, int] = {}
+"""The locks this process holds."""
+
 
 @cache
 def audit_of(folder: Path) -> AuditLog:
@@ -18,11 +26,37 @@ def audit_of(folder: Path) -> AuditLog:
     return AuditLog(folder)
 
 
-def records_of(options: WritableOptions, folder: Path) -> Records:
-    """Return the records of one device; its ledger is read from disk."""
+def records_of(options: WritableOptions, folder: Path) -> Records | None:
+    """Return the records of one device, its ledger read from disk.
+
+    None, and an error in the log, when they cannot be had. They are ours until the program ends: two programs that
+    each keep an own budget would keep none.
+    """
     file = StateFile(folder / f"writes-{_file_name(options.name)}.json")
+    if (trouble := _claim(file.path)) is not None:
+        log.error("%s: writing is off, since its record cannot be kept: %s", options.name, trouble)
+        return None
     ledger = Ledger(file, options.writes_per_minute, options.writes_per_day)
     return Records(ledger, audit_of(folder))
+
+
+def _claim(path: Path) -> str | None:
+    """Lock the record for this process; return what is in the way, or None."""
+    if path in _claimed:
+        return None
+    lock = path.with_suffix(".lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as err:
+        return f"{lock}: {err.strerror}"
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return f"{lock}: another solarbridge has it"
+    _claimed[path] = fd  # kept open until the process ends
+    return None
 
 
 def _file_name(name: str) -> str:

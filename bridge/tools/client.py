@@ -1,0 +1,119 @@
+"""A short visit to the broker, for tools that talk to a running bridge."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from bridge.config import Mqtt
+from bridge.errors import LinkError
+from bridge.sinks.session import tls_context
+
+ANSWERING = 5.0
+"""Seconds the broker may take for anything."""
+RETAINED = 1.0
+"""Seconds in which retained messages come after a subscription."""
+
+
+class Visitor:
+    """One connection to the configured broker, used by one thread. Raises LinkError when there is none."""
+
+    def __init__(self, config: Mqtt) -> None:
+        self._where = f"{config.host}:{config.port}"
+        self.base = config.base_topic
+        self._messages: queue.SimpleQueue[tuple[str, bytes, bool]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        # 3.1.1 is what every broker speaks, and nothing here needs more
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
+        if config.username or config.password:
+            secret = config.password.reveal() if config.password else None
+            self._client.username_pw_set(config.username or "", secret)
+        if config.tls is not None:
+            self._client.tls_set_context(tls_context(config.tls.ca, config.tls.certificate, config.tls.key))
+        self._client.connect_timeout = ANSWERING
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = lambda *_: self._events.put(None)
+        self._client.on_message = lambda _client, _userdata, message: self._messages.put(
+            (message.topic, bytes(message.payload), bool(message.retain))
+        )
+        self._config = config
+
+    def _on_connect(self, _client: paho.Client, _userdata: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        self._events.put(str(code) if code.is_failure else None)
+
+    def __enter__(self) -> Self:
+        try:
+            self._client.connect(self._config.host, self._config.port, keepalive=30)
+        except OSError as err:
+            raise LinkError(f"no broker at {self._where}: {err.strerror or err}") from err
+        self._client.loop_start()
+        try:
+            self._await_event()
+        except LinkError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _await_event(self) -> None:
+        try:
+            problem = self._events.get(timeout=ANSWERING)
+        except queue.Empty:
+            problem = "it does not answer"
+        if problem is not None:
+            raise LinkError(f"the broker at {self._where}: {problem}")
+
+    def subscribe(self, *topics: str) -> None:
+        """Subscribe, and wait until the broker has said yes."""
+        self._client.subscribe([(topic, 1) for topic in topics])
+        self._await_event()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish once, not retained, and wait until the broker has it."""
+        try:
+            self._client.publish(topic, payload, 1).wait_for_publish(ANSWERING)
+        except (RuntimeError, ValueError) as err:
+            raise LinkError(f"the broker at {self._where}: {err}") from err
+
+    def messages(self, until: float) -> Iterator[tuple[str, bytes, bool]]:
+        """Yield topic, payload and whether it is a retained one, as they come, until a time.monotonic()."""
+        while (left := until - time.monotonic()) > 0:
+            try:
+                yield self._messages.get(timeout=left)
+            except queue.Empty:
+                return
+
+    def running_devices(self) -> dict[str, str]:
+        """Return the devices of the bridge that is online on this base topic, with their types; empty when none is."""
+        status, info = f"{self.base}/status", f"{self.base}/info"
+        self.subscribe(status, info)
+        found: dict[str, bytes] = {}
+        for topic, payload, _retained in self.messages(time.monotonic() + RETAINED):
+            found[topic] = payload
+            if status in found and info in found:
+                break
+        if found.get(status) != b"online":
+            return {}
+        devices = parsed(found.get(info, b"")).get("devices")
+        return devices if isinstance(devices, dict) else {}
+
+
+def parsed(payload: bytes) -> dict[str, Any]:
+    """Return a JSON object, an empty one for anything else."""
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,85 @@
+"""A device asked by a tool itself, while no bridge has it: the same slice, without its thread and without a broker."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bridge.devices import Context, Device, DeviceOptions, Obedient, Tally, WritableOptions, slice_of
+from bridge.errors import CommandError, NoReply
+from bridge.fields import Channel, Reading
+from bridge.inbox import SetSetting
+from bridge.transports.base import Stop
+
+
+class Direct:
+    """One device, opened for as long as a tool needs it. Raises LinkError like the device itself."""
+
+    def __init__(self, options: DeviceOptions, folder: Path, stop: Stop) -> None:
+        records = None
+        if isinstance(options, WritableOptions) and options.writes:
+            from bridge.records import records_of
+
+            records = records_of(options, folder)
+        self._stop = stop
+        context = Context(stop=stop, tally=Tally(), beat=lambda: None, records=records)
+        self._device: Device = slice_of(options.type).build(options, context)
+        self._taken: list[Reading] = []
+
+    def __enter__(self) -> Self:
+        self._device.open()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._device.close()
+
+    def readings(self, enough: Callable[[list[Reading]], bool], seconds: float) -> list[Reading]:
+        """Poll until what was read is enough, or the time is over; return it."""
+        until = time.monotonic() + seconds
+        while not enough(self._taken) and time.monotonic() < until:
+            try:
+                self._take(self._device.poll(), enough)
+            except NoReply:
+                continue
+            if not enough(self._taken):
+                self._wait(min(self._device.interval, max(0.0, until - time.monotonic())))
+        return self._taken
+
+    def set(self, command: SetSetting, seconds: float) -> Reading | None:
+        """Carry out one command; return its result, or None when there was none in time. Raises CommandError."""
+        device = self._device
+        if not isinstance(device, Obedient):
+            raise CommandError("it is for reading only")
+        if not self.readings(lambda taken: any(one.channel is Channel.STATE for one in taken), seconds):
+            return None
+        self._taken.clear()
+        self._take(device.obey(command), _has_result)
+        found = self.readings(_has_result, seconds)
+        return next((one for one in found if one.channel is Channel.RESULT), None)
+
+    def _take(self, readings: Iterable[Reading | None], enough: Callable[[list[Reading]], bool]) -> None:
+        for reading in readings:
+            if reading is not None:
+                self._taken.append(reading)
+            if enough(self._taken):
+                break
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for the next round, or for what comes unasked."""
+        descriptor = self._device.fileno()
+        if descriptor is None:
+            self._stop.wait(seconds)
+            return
+        ready, _, _ = select.select([descriptor, self._stop.fileno()], [], [], seconds)
+        if descriptor in ready:
+            self._take(self._device.receive(), lambda _taken: False)
+
+
+def _has_result(taken: list[Reading]) -> bool:
+    return any(one.channel is Channel.RESULT for one in taken)
