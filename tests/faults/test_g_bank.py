@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import paho.mqtt.publish as publish
 
 from bridge.simulators.pylontech import PylontechSimulator
+from bridge.simulators.pylontech_bus import StackSimulator
+from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simulator
 from tests.harness import Bridge, Message, Mosquitto, Proxy, Recorder, await_true
 from tests.victron_driver import Driver, leaves
 
 BASE, TOPIC = "sb", "battery/data"
 MAX_AGE = 3.0
+Console: TypeAlias = tuple[StackSimulator, dict[str, Any]]
+"""A simulated stack and its entry in the configuration, but for name and port."""
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Yard:
     proxy: Proxy
     recorder: Recorder
     bridge: Bridge
-    stacks: list[PylontechSimulator]
+    stacks: list[StackSimulator]
 
     def data(self, since: float = 0.0) -> list[Message]:
         return [message for message in self.recorder.on(TOPIC) if message.at >= since]
@@ -74,24 +78,22 @@ class Yard:
 
 
 @contextmanager
-def yard(folder: Path, *sizes: int, **bank: Any) -> Iterator[Yard]:
-    """Build it, one stack for each size, and wait until the bank publishes."""
+def yard(folder: Path, *sizes: int, consoles: Sequence[Console] = (), **bank: Any) -> Iterator[Yard]:
+    """Build it, one stack on RS485 for each size and the consoles, and wait until the bank publishes."""
     with ExitStack() as parts:
         broker = parts.enter_context(Mosquitto(folder / "broker"))
         proxy = parts.enter_context(Proxy(broker.port))
         recorder = parts.enter_context(Recorder(broker.port))
-        stacks = [
-            parts.enter_context(
-                PylontechSimulator(f"stack{n}", modules=size, link=folder / f"stack{n}", seed=n, baud=None)
-            )
+        buses = [
+            PylontechSimulator(f"stack{n}", modules=size, link=folder / f"stack{n}", seed=n, baud=None)
             for n, size in enumerate(sizes)
         ]
-        devices = [
-            {"name": stack.name, "type": "pylontech", "port": str(stack.port), "interval": 0.2, "turnaround": 0.03,
-             "limits_interval": 0.2, "max_age": MAX_AGE}
-            for stack in stacks
-        ]  # fmt: skip
-        banks = [{"name": "bank", "from": [stack.name for stack in stacks], "modules": sum(sizes), "interval": 0.5,
+        bus = {"type": "pylontech", "interval": 0.2, "turnaround": 0.03, "limits_interval": 0.2, "max_age": MAX_AGE}
+        entries: list[Console] = [*((stack, bus) for stack in buses), *consoles]
+        stacks = [parts.enter_context(stack) for stack, _ in entries]
+        devices = [{"name": stack.name, "port": str(stack.port), **entry} for stack, entry in entries]
+        count = sum(len(stack.stack.modules) for stack in stacks)
+        banks = [{"name": "bank", "from": [stack.name for stack in stacks], "modules": count, "interval": 0.5,
                   "raise_after": 0, **bank}]  # fmt: skip
         mqtt = {"host": "127.0.0.1", "port": proxy.port, "base_topic": BASE, "keepalive": 5}
         config = json.dumps({"mqtt": mqtt, "devices": devices, "banks": banks})
@@ -138,6 +140,42 @@ def test_g1_and_g2_modules_of_two_stacks_fall_silent_one_by_one_and_come_back(tm
             for module in stack.stack.modules.values():
                 module.silent = False
         assert site.await_data("System.NrOfModulesOnline", 3, 30)["Info.MaxChargeCurrent"] > 0
+        assert site.replayed().charge_current() > 0
+
+
+def test_g1_and_g2_hold_for_a_bank_of_a_bus_a_console_and_an_extra2000(tmp_path: Path) -> None:
+    quick = {"interval": 0.2, "cells_interval": 0.5, "max_age": MAX_AGE}
+    cellar = ConsoleSimulator("cellar", modules=2, link=tmp_path / "cellar", seed=11, baud=None)
+    garage = Extra2000Simulator("garage", modules=1, link=tmp_path / "garage", seed=12, baud=None, asleep=False)
+    consoles: list[Console] = [
+        (cellar, {"type": "pylontech", "link": "console", "login": True, **quick}),
+        (garage, {"type": "pylontech-extra2000", **quick}),
+    ]
+    with yard(tmp_path, 1, consoles=consoles, module_charge_current=20, module_discharge_current=30) as site:
+        first = leaves(json.loads(site.data()[0].payload))
+        assert first["System.NrOfModulesOnline"] == 4
+        assert 0 < first["Info.MaxDischargeCurrent"] <= 4 * 30
+        everybody = [module for stack in site.stacks for module in stack.stack.modules.values()]
+        state = site.state()
+        assert all(module.serial in state["modules"] for module in everybody)
+        assert state["total_capacity"] == sum(module.model.capacity for module in everybody) / 1000
+
+        cellar.stack.modules[2].silent = True
+        found = site.await_data("System.NrOfModulesOffline", 1, 30)
+        assert found["Info.MaxDischargeCurrent"] <= 3 * first["Info.MaxDischargeCurrent"] / 4 + 0.1
+        garage.unplug()
+        found = site.await_data("System.NrOfModulesOnline", 2, 30)
+        assert found["Info.MaxDischargeCurrent"] <= 2 * first["Info.MaxDischargeCurrent"] / 4 + 0.1
+        cellar.unplug()
+        site.stacks[0].unplug()
+        found = site.await_data("System.NrOfModulesOnline", 0, 30)
+        assert (found["Info.MaxChargeCurrent"], found["Io.AllowToCharge"]) == (0, 0)
+        assert found["Info.MaxDischargeCurrent"] > 0
+
+        cellar.stack.modules[2].silent = False
+        for stack in site.stacks:
+            stack.replug()
+        assert site.await_data("System.NrOfModulesOnline", 4, 60)["Info.MaxChargeCurrent"] > 0
         assert site.replayed().charge_current() > 0
 
 
