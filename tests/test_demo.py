@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from bridge.tools.demo import Seen, _summary, brief
+import pytest
+
+from bridge.tools.demo import Seen, _draw, _summary, brief
 from tests.shared import REPOSITORY
 
 
@@ -22,12 +24,12 @@ def start(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None
 
 
 def test_the_demo_shows_every_device_and_ends_with_a_summary(tmp_path: Path) -> None:
-    demo = start(tmp_path, "--seconds", "20")
+    demo = start(tmp_path, "--seconds", "25")
     output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 0, output
     assert "mosquitto_sub -h 127.0.0.1 -p" in output
     assert "Messages per topic:" in output
-    batteries = ("batteries/state", "batteries/PPTSIM0001000004/state")
+    batteries = ("batteries/state", "batteries/PPTSIM0001000004/state", "cellar/state", "garage/state")
     devices = ("roof/state", "barn/state", "house/state", "house/settings", *batteries)
     for topic in ("solarbridge/status", *(f"solarbridge/{d}" for d in devices), "power/axpert", "power/barn",
                   "solarbridge/bank/state", "battery/data"):  # fmt: skip
@@ -72,3 +74,17 @@ def test_a_device_that_published_nothing_makes_the_demo_fail() -> None:
     assert _summary(seen, ["roof"], time_given=True) == 0
     assert _summary(seen, ["roof", "barn"], time_given=True) == 1
     assert _summary(seen, ["roof", "barn"], time_given=False) == 0  # ended by hand, maybe before it had its turn
+
+
+def test_the_screen_shows_what_is_not_online_and_counts_what_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "10")
+    seen = {f"solarbridge/{name}/availability": Seen(b"online", 0.0, 1) for name in ("roof", "barn")}
+    seen["solarbridge/house/availability"] = Seen(b"offline", 0.0, 1)
+    _draw(seen, 1883)
+    screen = capfd.readouterr().out
+    assert "2 x availability: online" in screen
+    assert "solarbridge/house/availability" in screen
+    assert "solarbridge/roof" not in screen

@@ -29,12 +29,15 @@ from bridge.errors import BridgeError
 from bridge.simulators.axpert import AxpertSimulator
 from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.pylontech import PylontechSimulator
+from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simulator
 from bridge.simulators.simulator import Simulator
 from bridge.tools.brokers import DemoBroker, free_port
 from bridge.transports.base import Stop
 
 PORT = 18830
 """Where the demo's broker listens, if that port is free."""
+BANK = ("batteries", "cellar", "garage")
+"""Devices whose modules make the demo's bank: one stack on each kind of cable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,14 @@ def demo_devices(folder: Path) -> list[DemoDevice]:
     barn = AxpertSimulator("barn", model="pi30", units=3, transport="hid", link=folder / "barn", seed=2)
     house = LxpSimulator("house", model="lxp12k", greeting=0.5, pace=0.3, push_interval=20.0)
     batteries = PylontechSimulator("batteries", modules=4, link=folder / "batteries", turnaround=0.027)
+    cellar = ConsoleSimulator("cellar", modules=["US5000", "US2000C"], link=folder / "cellar", turnaround=0.05, seed=3)
+    garage = Extra2000Simulator("garage", modules=2, link=folder / "garage", turnaround=0.05, seed=4)
     return [
         DemoDevice(roof, {"name": "roof", "type": "axpert"}),
         DemoDevice(barn, {"name": "barn", "type": "axpert", "topics": {"parallel": "power/barn"}}),
         DemoDevice(batteries, {"name": "batteries", "type": "pylontech"}),
+        DemoDevice(cellar, {"name": "cellar", "type": "pylontech", "link": "console", "login": True}),
+        DemoDevice(garage, {"name": "garage", "type": "pylontech-extra2000"}),
         DemoDevice(house, {"name": "house", "type": "lxp", "interval": 10}),
     ]
 
@@ -165,7 +172,7 @@ def _configuration(port: int, entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         for index, (key, value) in enumerate(entry.items()):
             lines.append(f"  {'- ' if index == 0 else '  '}{key}: {json.dumps(value)}")
-    lines += ["banks:", "  - name: bank", "    from: [batteries]"]
+    lines += ["banks:", "  - name: bank", f"    from: [{', '.join(BANK)}]", "    modules: 8"]
     return "\n".join(lines) + "\n"
 
 
@@ -196,8 +203,12 @@ def _draw(seen: dict[str, Seen], port: int) -> None:
     width, height = shutil.get_terminal_size((100, 30))
     now = time.monotonic()
     lines = [f"mosquitto_sub -h 127.0.0.1 -p {port} -v -t '#'        Ctrl-C ends", ""]
-    wide = max((len(topic) for topic in seen), default=10)
-    for topic, s in seen.items():
+    online = {topic for topic, s in seen.items() if topic.endswith("/availability") and s.payload == b"online"}
+    shown = {topic: s for topic, s in seen.items() if topic not in online}
+    wide = max((len(topic) for topic in shown), default=10)
+    if online:
+        lines[1:] = [f"{len(online)} x availability: online", ""]
+    for topic, s in shown.items():
         head = f"{topic:<{wide}} {s.count:>5} x {now - s.at:>4.0f} s ago  "
         lines.append(head + brief(s.payload, max(10, width - len(head) - 1)))
     if len(lines) > height - 1:
