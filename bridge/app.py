@@ -23,7 +23,11 @@ from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.inbox import Inbox
     from bridge.keeper import Keeper
+    from bridge.sinks.lxp_bridge import LxpBridgeSink, Served
     from bridge.sinks.mqtt import MqttSink
     from bridge.writing import Records
 
@@ -59,6 +63,7 @@ class App:
             for options in config.devices
         ]
         self.keepers: list[Keeper] = []
+        self.namespaces: list[LxpBridgeSink] = []
         self.supervisor = Supervisor(self._stop, self._notifier, self._round)
 
     def run(self) -> int:
@@ -77,6 +82,8 @@ class App:
         gc.enable()
         self.mqtt.publish_info(self._info())
         self.supervisor.start(self.mqtt.broker)
+        for namespace in self.namespaces:
+            self.supervisor.start(namespace.broker)
         for keeper in self.keepers:
             self.supervisor.start(keeper)
         self._notifier.send("READY=1")
@@ -87,21 +94,41 @@ class App:
         from bridge.sinks.mqtt import MqttSink
 
         inboxes = {p.name: p.inbox for p in self.publishers}
+        self.namespaces = self._make_namespaces(inboxes)
+        watched = {namespace.lwt_topic: namespace.heard for namespace in self.namespaces}
+        elsewhere = [namespace.namespace for namespace in self.namespaces]
         if not self._config.banks:
-            mqtt = MqttSink(self._config.mqtt, inboxes)
-            self._sinks.complete(mqtt)
+            mqtt = MqttSink(self._config.mqtt, inboxes, watched, elsewhere)
+            self._sinks.complete(mqtt, *self.namespaces)
             return mqtt
         from bridge.bank_options import banks_of, steers
         from bridge.keeper import Keeper, Watch
 
         banks = banks_of(self._config)
         watches = {bank.topic: Watch(bank.topic) for bank in banks}
-        mqtt = MqttSink(self._config.mqtt, inboxes, {topic: watch.arrived for topic, watch in watches.items()})
+        watched |= {topic: watch.arrived for topic, watch in watches.items()}
+        mqtt = MqttSink(self._config.mqtt, inboxes, watched, elsewhere)
         for number, bank in enumerate(banks):
             keeper = Keeper(bank, steers(bank, number), watches[bank.topic], mqtt, self._sinks, self._stop)
             self.keepers.append(keeper)
-        self._sinks.complete(mqtt, *(keeper.board for keeper in self.keepers))
+        self._sinks.complete(mqtt, *self.namespaces, *(keeper.board for keeper in self.keepers))
         return mqtt
+
+    def _make_namespaces(self, inboxes: Mapping[str, Inbox]) -> list[LxpBridgeSink]:
+        """Return a sink for each namespace of lxp-bridge that devices want."""
+        wanted = [options for options in self._config.devices if getattr(options, "compat", None)]
+        if not wanted:
+            return []
+        from bridge.sinks.lxp_bridge import LxpBridgeSink, served
+
+        groups: dict[str, dict[str, Served]] = {}
+        for options in wanted:
+            one = served(options, inboxes[options.name])
+            groups.setdefault(one.options.namespace, {})[options.name] = one
+        return [LxpBridgeSink(self._config.mqtt, group, self._is_connected) for group in groups.values()]
+
+    def _is_connected(self) -> bool:
+        return self.mqtt.broker.connected
 
     def _records(self, options: DeviceOptions) -> Records | None:
         """Return where writes of one device are recorded, when it may be written to. Called in its thread."""
@@ -131,11 +158,16 @@ class App:
         for owner in owners:
             owner.presence.lost()  # nothing new for a thread that ended; a stuck one cannot say it itself
         connected = self.mqtt.broker.connected
-        if not self.mqtt.close(FLUSH) and connected:
+        until = time.monotonic() + FLUSH
+        for namespace in self.namespaces:
+            namespace.close(FLUSH / 3)
+        if not self.mqtt.close(until - time.monotonic()) and connected:
             log.warning("not everything reached the broker before the end")
         # a thread inside the resolver or a TCP handshake cannot be hurried, and has nothing to lose
-        if self.supervisor.join({self.mqtt.broker.name}, 0.4) and connected:
-            stuck.append(self.mqtt.broker.name)
+        brokers = {self.mqtt.broker.name, *(namespace.broker.name for namespace in self.namespaces)}
+        left = self.supervisor.join(brokers, 0.4)
+        if connected:
+            stuck += left
         self._notifier.close()
         log.info("stopped")
         return 1 if stuck else 0
@@ -173,6 +205,7 @@ class App:
         return {
             "devices": {p.name: self._device_health(p) for p in self.publishers},
             "banks": {keeper.name: keeper.health() for keeper in self.keepers},
+            "lxp_bridge": {namespace.namespace: namespace.state for namespace in self.namespaces},
             "mqtt": {
                 "protocol": broker.protocol_name(),
                 "connects": broker.connects,

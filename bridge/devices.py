@@ -12,7 +12,7 @@ from bridge.fields import Reading
 from bridge.options import option
 
 if TYPE_CHECKING:
-    from bridge.inbox import ReadRegisters, SetSetting
+    from bridge.inbox import Foreign, ReadRegisters, SetSetting
     from bridge.transports.base import Stop
     from bridge.writing import Records, Writer
 
@@ -123,7 +123,7 @@ class Device(Protocol):
 class Obedient(Protocol):
     """A device that takes further commands."""
 
-    def obey(self, command: ReadRegisters | SetSetting) -> Iterator[Reading | None]:
+    def obey(self, command: ReadRegisters | SetSetting | Foreign) -> Iterator[Reading | None]:
         """Note a command for the next poll, which comes at once; yield what can be said about it already.
 
         Called between any two exchanges, and while the port is closed.

@@ -93,6 +93,8 @@ class Channel(Enum):
     """Raw words somebody asked for, or why there are none: an answer, given once."""
     RESULT = "result"
     """What became of a command to set something: an answer, given once."""
+    COMPAT = "compat"
+    """What another program's scheme would tell, for the sink that carries that scheme; `topic` is below its root."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class ReadRegisters:
     table: str
     register: int
     count: int
+    tag: object = None
+    """Comes back with the answer (Reading.tag)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,22 @@ class SetSetting:
     tag: object = None
 
 
-Command: TypeAlias = Refresh | ReadRegisters | SetSetting
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A command in the words of another program whose scheme a device offers; its slice says what is meant.
+
+    `path` is the topic's end, "set/ac_charge"; the rest as in SetSetting.
+    """
+
+    path: str
+    payload: bytes
+    arrived: float
+    expires: float
+    source: str
+    tag: object
+
+
+Command: TypeAlias = Refresh | ReadRegisters | SetSetting | Foreign
 
 
 class Inbox:
@@ -70,7 +87,7 @@ class Inbox:
 
     def put(self, item: Command) -> bool:
         """Queue a command; False (and counted) when the queue is full or settings come too fast."""
-        if len(self._items) >= CAPACITY or (isinstance(item, SetSetting) and not self._take_token()):
+        if len(self._items) >= CAPACITY or (isinstance(item, SetSetting | Foreign) and not self._take_token()):
             self.refused += 1
             return False
         self._items.append(item)

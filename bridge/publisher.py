@@ -11,6 +11,8 @@ The threads of the program, and what each may touch:
   publishes; owns nothing else. Device threads fill the Board, ``mqtt`` its Watch; both are locked.
 - ``resolve NAME``: looks a host name up for a device (transports/tcp.py) and ends by itself; touches
   nothing but its own result.
+- ``mqtt NAMESPACE`` (sinks/lxp_bridge.py), for devices with ``compat: lxp-bridge``: the same as ``mqtt`` below for a
+  connection of its own, made while no other program holds the namespace.
 - ``mqtt`` (sinks/broker.py): owns the broker's connection: connects, receives, and sends what could
   not be sent at once. Device threads send through the same connection under its lock, without a hop.
 """
@@ -27,7 +29,7 @@ from bridge.backoff import Backoff
 from bridge.devices import Context, Device, Obedient, Patient, Settable, Tally
 from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Channel, Reading, Unit, Value
-from bridge.inbox import CAPACITY, Command, Inbox, Refresh, SetSetting
+from bridge.inbox import CAPACITY, Command, Foreign, Inbox, Refresh, SetSetting
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
 from bridge.transports.base import Stop
@@ -226,8 +228,9 @@ class Publisher:
 
     def _refuse(self, command: Command, reason: str) -> None:
         """Answer a command that no device object takes."""
-        if isinstance(command, SetSetting):
-            values = {"id": None, "unit": command.unit, "setting": command.setting[:100], "outcome": "refused"}
+        if isinstance(command, SetSetting | Foreign):
+            unit, setting = ("", command.path) if isinstance(command, Foreign) else (command.unit, command.setting)
+            values = {"id": None, "unit": unit, "setting": setting[:100], "outcome": "refused"}
             self._answer({**values, "reason": reason}, command.tag)
         elif not isinstance(command, Refresh):
             log.warning("%s: %s", self.name, reason)

@@ -78,7 +78,8 @@ def is_pure(path: Path) -> bool:
 
 
 PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py", "settings.py", "request.py",
-        "sinks/outbox.py", "sinks/homeassistant.py", "sinks/victron.py")  # fmt: skip
+        "lxp_bridge.py", "sinks/outbox.py", "sinks/homeassistant.py", "sinks/victron.py",
+        "sinks/lxp_bridge_discovery.py")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if is_pure(p)], ids=lambda p: str(p.relative_to(BRIDGE)))

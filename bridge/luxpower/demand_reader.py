@@ -74,4 +74,4 @@ class Demands:
     ) -> Reading:
         text = f"read/{command.table}/{command.register}"
         values = {"command": text, "count": command.count, "outcome": outcome, "reason": reason, **words}
-        return Reading(unit, values, time.monotonic(), channel=Channel.REGISTERS)
+        return Reading(unit, values, time.monotonic(), channel=Channel.REGISTERS, tag=command.tag)

@@ -13,22 +13,26 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
 from bridge.devices import Context
-from bridge.errors import LinkError, NoReply, ProtocolError
-from bridge.fields import Reading
-from bridge.inbox import ReadRegisters
+from bridge.errors import CommandError, LinkError, NoReply, ProtocolError
+from bridge.fields import Channel, Reading, Unit
+from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.luxpower.blocks import Blocks, Piece
 from bridge.luxpower.connection import LOCKED, Heard, Line, sound_out
 from bridge.luxpower.demand_reader import Demands
 from bridge.luxpower.frame import EXCEPTIONS, Function, Read, Refused, Registers, Written, WrittenMany
-from bridge.luxpower.inverter import Inverter, Totals, documented_fields
+from bridge.luxpower.inverter import MANUFACTURER, TABLES, Inverter, Totals, documented_fields
 from bridge.luxpower.options import SERIAL, Options, manner_of
 from bridge.luxpower.reader import Asker, Asking
 from bridge.transports.base import Link
 from bridge.transports.tcp import ConnectError, Failure, Listener, open_tcp
 from bridge.transports.udp import DatagramLink, open_udp
+
+if TYPE_CHECKING:
+    from bridge.luxpower.lxp_bridge import Mirror
 
 __all__ = ["LxpDevice", "Options", "build", "documented_fields", "sound_out"]
 
@@ -84,6 +88,7 @@ class LxpDevice:
         self._datalog_sure = options.datalogger is not None
         self._inverters: dict[str, Inverter] = {}
         self._totals: Totals | None = None
+        self._mirror: Mirror | None = None
         self._know(options.inverter)
         self._begin()
 
@@ -195,16 +200,40 @@ class LxpDevice:
         for inverter in self._inverters.values():
             inverter.ask_anew()
 
-    def obey(self, command: ReadRegisters) -> Iterator[Reading | None]:
+    def obey(self, command: ReadRegisters | SetSetting | Foreign) -> Iterator[Reading | None]:
         """Note which registers somebody wants to see; say at once if that cannot be done."""
-        if self._options.udp is not None:
+        if isinstance(command, Foreign):
+            yield from self._obey_foreign(command)
+        elif isinstance(command, SetSetting):
+            yield self._refusal(command.setting, command.tag, "settings of an lxp cannot be written yet")
+        elif self._options.udp is not None:
             yield self._demands.refusal(command, "broadcasts are for reading only")
         elif self._line is None:
             yield self._demands.refusal(command, "not connected")
         elif self._demands.full():
             self._context.tally.failed("refused", "more reads on demand than the stick can answer")
+            yield self._demands.refusal(command, "too many reads on demand are waiting already")
         else:
             self._demands.note(command)
+
+    def _obey_foreign(self, command: Foreign) -> Iterator[Reading | None]:
+        """Carry out a command in lxp-bridge's words."""
+        from bridge.luxpower.lxp_bridge import translate
+
+        inverter = next(iter(self._inverters.values()), None)
+        try:
+            ours = translate(command, inverter.power_unit if inverter is not None else None)
+        except CommandError as err:
+            yield self._refusal(command.path, command.tag, str(err))
+            return
+        if isinstance(ours, ReadRegisters) and self._mirror is not None:
+            self._mirror.again(TABLES[ours.table], ours.register, ours.register + ours.count)
+        yield from self.obey(ours)
+
+    def _refusal(self, setting: str, tag: object, reason: str) -> Reading:
+        unit = Unit("", self._options.name, (), self._manner.max_age, manufacturer=MANUFACTURER)
+        values = {"id": None, "unit": "", "setting": setting[:100], "outcome": "refused", "reason": reason}
+        return Reading(unit, values, time.monotonic(), channel=Channel.RESULT, tag=tag)
 
     def poll(self) -> Iterator[Reading | None]:
         line = self._connected()
@@ -263,6 +292,19 @@ class LxpDevice:
             yield reading
             if reading is inverter.reading and self._totals is not None:
                 yield self._totals.add_up(list(self._inverters.values()), time.monotonic())
+        if self._options.compat and self._datalog_sure:
+            yield from self._mirror_of(inverter, frame.datalog_serial).of(frame, at, inverter.state_in(readings))
+
+    def _mirror_of(self, inverter: Inverter, datalog: str) -> Mirror:
+        """Return what tells of the inverter in lxp-bridge's words, made when it is first needed."""
+        if self._mirror is None or self._mirror.unit.path != datalog:
+            from bridge.luxpower.lxp_bridge import Mirror
+            from bridge.lxp_bridge import LxpBridge
+
+            self._mirror = Mirror(inverter.unit, datalog, self._options.lxp_bridge or LxpBridge())
+        if inverter.asked_all:
+            self._mirror.settled(inverter.power_unit)
+        return self._mirror
 
     def _is_our_stick(self, serial: str) -> bool:
         """Whether a frame is from the stick we know; the first two that agree make it known."""

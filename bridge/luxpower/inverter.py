@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from bridge.luxpower.blocks import Blocks, Piece
 from bridge.luxpower.frame import Function, Registers
 from bridge.luxpower.models import Family, Feature, family_of
 from bridge.luxpower.packs import FIRST_SLOT, PACKS, SLOT_WORDS, SLOTS, packs_in
-from bridge.luxpower.registers import HOLDS, INPUTS
+from bridge.luxpower.registers import HOLDS, INPUTS, power_unit
 from bridge.luxpower.rows import clock
 from bridge.luxpower.store import SET_SPREAD, Store
 
@@ -76,6 +76,15 @@ class Inverter:
         self.unit = Unit(
             path, title, self._inputs.fields, manner.max_age, serial, MANUFACTURER, settings=self._holds.fields
         )
+
+    @property
+    def power_unit(self) -> Value:
+        """What its power settings count in, None while that is not known."""
+        return power_unit(self._holds.family)
+
+    def state_in(self, readings: Iterable[Reading]) -> Mapping[str, Value] | None:
+        """Return its state if it is among `readings`."""
+        return next((reading.values for reading in readings if reading is self.reading), None)
 
     def ask_anew(self) -> None:
         """Forget what was refused, and let everything be asked for."""

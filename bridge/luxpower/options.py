@@ -12,6 +12,7 @@ from bridge.config import option
 from bridge.devices import DeviceOptions
 from bridge.luxpower.inverter import Manner
 from bridge.luxpower.models import Feature, PowerUnit
+from bridge.lxp_bridge import LXP_BRIDGE, LxpBridge
 
 PUSH_AGE = 630.0
 """Default age limit in s when nothing is asked: two pushes of the slowest sticks."""
@@ -69,10 +70,12 @@ class Options(DeviceOptions):
     packs: bool = option(False, doc="whether to read the battery packs behind the inverter")
     raw: bool = option(False, doc="whether to publish every received word by number, too")
     writes: bool = option(False, check=_writes, doc="whether settings may be written")
+    compat: Literal["lxp-bridge"] | None = option(None, doc="lxp-bridge: its topics and commands, too")
+    lxp_bridge: LxpBridge | None = option(None, doc="namespace, discovery, prefix of compat: lxp-bridge")
 
     @staticmethod
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """One way to the stick; a list of inverters has no double."""
+        """One way to the stick; a list of inverters has no double, and no place in lxp-bridge's topics."""
         ways = [key for key in ("host", "listen", "udp") if values.get(key) is not None]
         if len(ways) != 1 and {"host", "listen", "udp"} <= values.keys():
             yield ways[-1] if ways else "host", "expected exactly one of host, listen and udp"
@@ -81,6 +84,10 @@ class Options(DeviceOptions):
         serials = values.get("inverter")
         if isinstance(serials, tuple) and (not serials or len(set(serials)) < len(serials)):
             yield "inverter", "expected different serial numbers, at least one"
+        if values.get("compat") and isinstance(serials, tuple) and len(serials) > 1:
+            yield "compat", "lxp-bridge's topics have one place for each stick; expected one inverter on it"
+        if values.get("lxp_bridge") and values.get("compat", LXP_BRIDGE) != LXP_BRIDGE:
+            yield "lxp_bridge", f"is of no use without compat: {LXP_BRIDGE}"
 
 
 def manner_of(options: Options) -> Manner:

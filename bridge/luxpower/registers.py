@@ -379,7 +379,8 @@ def _firmware(values: Values, _: Values) -> Value:
     return f"{code}-{communication:02X}{control:02X}"
 
 
-def _power_unit(family: Family) -> Value:
+def power_unit(family: Family) -> Value:
+    """Return what the power settings of a family count in, None while that is not known."""
     return family.power_unit.value if family.power_unit else None
 
 
@@ -687,7 +688,7 @@ HOLD_ROWS = (
 )
 
 HOLD_TOLD = (
-    Told("power_unit", TEXT, "Unit of the power settings", _power_unit, level=DIAGNOSTIC),
+    Told("power_unit", TEXT, "Unit of the power settings", power_unit, level=DIAGNOSTIC),
 )
 
 HOLD_DERIVED = (

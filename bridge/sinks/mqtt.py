@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -47,16 +47,22 @@ class MqttSink:
     """Publishes readings under the base topic and hands commands to the devices' inboxes.
 
     `watched` are topics outside of it to listen on, each with what takes a message there; it is called
-    by the broker's thread and must neither block nor raise.
+    by the broker's thread and must neither block nor raise. `elsewhere` are first levels of topics that other
+    sinks fill.
     """
 
     def __init__(
-        self, config: Mqtt, inboxes: Mapping[str, Inbox], watched: Mapping[str, Callable[[Arrived], None]] | None = None
+        self,
+        config: Mqtt,
+        inboxes: Mapping[str, Inbox],
+        watched: Mapping[str, Callable[[Arrived], None]] | None = None,
+        elsewhere: Iterable[str] = (),
     ) -> None:
         self._base = config.base_topic
         self._retain = config.retain_states
         self._inboxes = inboxes
         self._watched = dict(watched or {})
+        self._filled = tuple(f"{root}/" for root in (self._base, *elsewhere))
         self._online: set[str] = set()
         self._online_lock = threading.Lock()
         self._corrected_at = 0.0
@@ -81,6 +87,8 @@ class MqttSink:
     # -- readings, from any device's thread
 
     def take(self, device: str, reading: Reading) -> None:
+        if reading.channel is Channel.COMPAT:
+            return
         expires = reading.at + reading.unit.max_age
         if reading.topic is not None:
             self._contracts.add(reading.topic)
@@ -210,7 +218,7 @@ class MqttSink:
         topic = message.reply_topic
         if topic is None:
             return None
-        own = topic == self._base or topic.startswith(f"{self._base}/")
+        own = topic == self._base or topic.startswith(self._filled)
         if own or topic in self._contracts or not topic.strip("/") or set(topic) & set("+#\0") or topic[0] == "$":
             log.warning("%s: no answer is sent to %s", ascii(message.topic[:100]), ascii(topic[:100]))
             return None

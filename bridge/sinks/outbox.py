@@ -34,6 +34,8 @@ class Message:
     event: bool = False
     correlation: bytes | None = None
     """MQTT 5: what the asker of this answer knows it by."""
+    by: str | None = None
+    """MQTT 5: who says this, as a user property."""
 
 
 class Outbox:

@@ -143,7 +143,7 @@ class Session:
     def hand_over(self, message: Message, now: float) -> bool:
         """Give one message to the library, which writes it at once; False when the connection is gone."""
         self._note_size(message)
-        properties = _answer_properties(message.correlation) if self.is_5 and message.correlation else None
+        properties = _properties(message) if self.is_5 and (message.correlation or message.by) else None
         info = self.client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if message.qos:
             self.unacknowledged[info.mid] = message
@@ -312,9 +312,12 @@ def _connect_properties() -> Properties:
     return properties
 
 
-def _answer_properties(correlation: bytes) -> Properties:
+def _properties(message: Message) -> Properties:
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.CorrelationData = correlation
+    if message.correlation:
+        properties.CorrelationData = message.correlation
+    if message.by:
+        properties.UserProperty = [("by", message.by)]
     return properties
 
 
