@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from bridge.errors import CommandError
+from bridge.config import load
+from bridge.errors import CommandError, ConfigError
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
+from bridge.luxpower.device import Options
 from bridge.luxpower.frame import Function, Registers
 from bridge.luxpower.lxp_bridge import KEYS, Mirror, translate
 from bridge.lxp_bridge import BARE, NO_SENSOR, LxpBridge
@@ -274,3 +277,38 @@ def test_a_rate_is_a_percentage_only_where_the_model_counts_percent(
         command = translate(foreign(path, b"50"), unit)
         assert isinstance(command, SetSetting)
         assert command.setting == expected
+
+
+# -- the configuration
+
+FILE = """
+mqtt: {{host: localhost}}
+devices:
+  - {{name: house, type: lxp, host: 192.168.0.30, {more}}}
+"""
+
+
+def options_of(tmp_path: Path, more: str) -> Options:
+    file = tmp_path / "config.yaml"
+    file.write_text(FILE.format(more=more))
+    (device,) = load(file, {}).devices
+    assert isinstance(device, Options)
+    return device
+
+
+def test_compat_alone_is_enough(tmp_path: Path) -> None:
+    assert options_of(tmp_path, "compat: lxp-bridge").compat == "lxp-bridge"
+    assert options_of(tmp_path, "compat: lxp-bridge, lxp_bridge: {namespace: attic}").lxp_bridge == LxpBridge(
+        namespace="attic"
+    )
+
+
+@pytest.mark.parametrize(("more", "complaint"), [
+    ("compat: lxpbridge", "expected lxp-bridge"),
+    ("lxp_bridge: {namespace: lxp}", "of no use without compat"),
+    ("compat: lxp-bridge, lxp_bridge: {namespace: 'a/#'}", "cannot hold"),
+    ('compat: lxp-bridge, inverter: ["4512670118", "4512670119"]', "one inverter"),
+])  # fmt: skip
+def test_what_lxp_bridge_has_no_place_for_is_refused(tmp_path: Path, more: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        options_of(tmp_path, more)
