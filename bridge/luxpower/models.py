@@ -57,7 +57,9 @@ class Family:
         return {None: None, PowerUnit.PERCENT: 1, PowerUnit.HUNDRED_WATTS: 10}[self.power_unit]
 
 
-SMALL = ("AAAA", "AAAB", "BAAA", "BAAB")
+ACS = ("BAAA", "BAAB")
+"""LXP 3600 ACS."""
+SMALL = ("AAAA", "AAAB", *ACS)
 """LXP 3-6K hybrid and LXP 3600 ACS."""
 LARGE = ("EAAB", "FAAB")
 """LXP-LB, LXP-EU 12K; also EG4 12kPV, 18kPV and FlexBOSS."""
