@@ -7,16 +7,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeAlias
 
 from bridge.devices import Context
-from bridge.errors import LinkError
+from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import Reading
 from bridge.luxpower.connection import Heard, Line
-from bridge.luxpower.frame import Read, Refused, Registers, Reply
+from bridge.luxpower.frame import Read, Refused, Registers, Reply, Write, WriteMany, Written, WrittenMany
 
 ANSWER = 5.0
 """Seconds for an answer; real ones take up to one (luxpower_sna proxy log)."""
 RETRIES, RETRY_PAUSE = 2, 1.0
 BETWEEN = 0.5
 """Seconds from an answer to the next request."""
+AT_ONCE = 64
+"""Pieces of what was received that are taken before others get their turn."""
 
 Asking: TypeAlias = Generator[Reading | None, None, Registers | Refused | None]
 """Yields what comes by the way, returns the answer."""
@@ -61,25 +63,58 @@ class Asker:
                 yield from self.listen_until(time.monotonic() + RETRY_PAUSE)
             yield from self.listen_until(self._free_at + BETWEEN)
             self._context.beat()
-            reply = yield from self._exchange(request)
-            if reply is not None:
+            reply = yield from self._exchange(request, lambda reply: _answers(request, reply))
+            if isinstance(reply, (Registers, Refused)):
                 return reply
             last = request.register + request.length - 1
             self._context.tally.failed("no_reply", f"registers {request.register} to {last}: no answer")
         self.unanswered = True
         return None
 
-    def _exchange(self, request: Read) -> Asking:
+    def tell(self, request: Write | WriteMany) -> Generator[Reading | None, None, Written | WrittenMany | Refused]:
+        """Send a write, once; return its acknowledgement or refusal.
+
+        Raises NoReply when none came, and ProtocolError when only one with another value did: it may be another
+        client's. Only reading back shows then what became of it.
+        """
+        others: list[Written] = []
+
+        def fits(reply: Reply) -> bool:
+            if isinstance(reply, Written) and isinstance(request, Write) and reply[1:4] == request[:3]:
+                others.append(reply)
+            return request.answered_by(reply)
+
+        yield from self.listen_until(self._free_at + BETWEEN)
+        self._context.beat()
+        reply = yield from self._exchange(request, fits)
+        if isinstance(reply, (Written, WrittenMany, Refused)):
+            return reply
+        if others:
+            detail = f"acknowledged with {others[-1].value}, not {request[3]}"
+            self._context.tally.failed("foreign", f"register {request.register}: {detail}")
+            raise ProtocolError("foreign", detail)
+        self._context.tally.failed("no_reply", f"writing register {request.register}: no answer")
+        raise NoReply("the write was not acknowledged")
+
+    def _exchange(
+        self, request: Read | Write | WriteMany, fits: Callable[[Reply], bool]
+    ) -> Generator[Reading | None, None, Reply | None]:
         """Send a request; return its answer or None at the deadline. Everything else that comes is digested too."""
-        line, sent = self._connected(), time.monotonic()
+        line = self._connected()
+        for _ in range(AT_ONCE):  # an old answer that waits in the socket is none to this question
+            heard_before = line.listen(time.monotonic())
+            if heard_before is None:
+                break
+            yield from self._digest_all(heard_before)
+        sent = time.monotonic()
         line.send(request)
-        answer: Registers | Refused | None = None
+        answer: Reply | None = None
         while answer is None and (left := sent + ANSWER) > time.monotonic():
             for heard in line.listen(left) or ():
-                fits = answer is None and _answers(request, heard.reply)
-                if fits and isinstance(heard.reply, (Registers, Refused)):
+                fitting = answer is None and fits(heard.reply)
+                if fitting:
                     answer = heard.reply
-                yield from self._digest(heard, fits)
+                yield from self._digest(heard, fitting)
         self._free_at = time.monotonic()
         self._context.tally.busy += self._free_at - sent
         if answer is not None:
