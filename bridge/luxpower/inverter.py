@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.fields import Channel, Field, Reading, Unit, Value
 from bridge.luxpower.blocks import Blocks, Piece
+from bridge.luxpower.changes import Changes
 from bridge.luxpower.frame import Function, Registers
 from bridge.luxpower.models import Family, Feature, family_of
 from bridge.luxpower.packs import FIRST_SLOT, PACKS, SLOT_WORDS, SLOTS, packs_in
@@ -70,6 +71,10 @@ class Inverter:
         family = manner.family(None, None)
         self._inputs = Store(INPUTS, family, max_age=manner.max_age)
         self._holds = Store(HOLDS, family)
+        self.code: str | None = None
+        self.device_type: int | None = None
+        """Its model, holds 7, 8 and 19, once they are known."""
+        self.changes = Changes()
         self._settings: dict[str, Value] = {}
         self._packs: dict[str, Unit] = {}
         title = f"{manner.name} {serial}" if path else manner.name
@@ -120,6 +125,20 @@ class Inverter:
         self._settings = snapshot.values
         return [Reading(self.unit, snapshot.values, snapshot.at, channel=Channel.SETTINGS)]
 
+    @property
+    def family(self) -> Family:
+        return self._holds.family
+
+    def hold(self, register: int) -> int | None:
+        """Return a holding register as it was read last, None when it never was."""
+        word = self._holds.word(register)
+        return word.value if word is not None else None
+
+    def facts(self, now: float) -> Mapping[str, Value]:
+        """Return what it measures, as far as that is young enough to be believed."""
+        snapshot = self._inputs.snapshot(now)
+        return snapshot.values if snapshot is not None else {}
+
     def battery(self) -> list[Piece]:
         """Return what to ask for to hear of the battery packs, whole slots each; nothing once that was refused."""
         if not self.has_battery_block:
@@ -145,7 +164,8 @@ class Inverter:
             return
         code, kind, firmware = (snapshot.values[key] for key in ("model_code", "device_type", "firmware"))
         model = code if isinstance(code, str) else None
-        family = self._manner.family(model, kind if isinstance(kind, int) else None)
+        self.code, self.device_type = model, kind if isinstance(kind, int) else None
+        family = self._manner.family(model, self.device_type)
         if family != self._inputs.family:
             self._inputs.learn(family)
             self._holds.learn(family)
