@@ -20,19 +20,21 @@ from bridge.devices import Context
 from bridge.errors import CommandError, LinkError, NoReply, ProtocolError
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
-from bridge.luxpower.blocks import Blocks, Piece
+from bridge.luxpower.blocks import GROUP, Blocks, Piece
+from bridge.luxpower.changes import Changed
 from bridge.luxpower.connection import LOCKED, Heard, Line, sound_out
 from bridge.luxpower.demand_reader import Demands
 from bridge.luxpower.frame import EXCEPTIONS, Function, Read, Refused, Registers, Written, WrittenMany
 from bridge.luxpower.inverter import MANUFACTURER, TABLES, Inverter, Totals, documented_fields
 from bridge.luxpower.options import SERIAL, Options, manner_of
-from bridge.luxpower.reader import Asker, Asking
+from bridge.luxpower.reader import AT_ONCE, Asker, Asking
 from bridge.transports.base import Link
 from bridge.transports.tcp import ConnectError, Failure, Listener, open_tcp
 from bridge.transports.udp import DatagramLink, open_udp
 
 if TYPE_CHECKING:
     from bridge.luxpower.lxp_bridge import Mirror
+    from bridge.luxpower.settable_device import Settable
 
 __all__ = ["LxpDevice", "Options", "build", "documented_fields", "sound_out"]
 
@@ -60,8 +62,7 @@ WAITING = 20.0
 """Seconds in one go to wait for a stick that connects to us."""
 UNREADABLE = (1, 2, 3)
 """Exception codes that say the same tomorrow; the others are a matter of time."""
-AT_ONCE = 64
-"""Pieces of what was received that are taken before others get their turn."""
+
 
 def build(options: Options, context: Context) -> LxpDevice:
     """Return the device for one entry of the configuration; nothing is connected yet."""
@@ -82,23 +83,29 @@ class LxpDevice:
         self._backoff = Backoff(*(REOPEN if options.host is not None else LISTEN_AGAIN))
         self._short = 0
         self._warned: set[str] = set()
-        self._asker = Asker(context, self._digest)
+        self.asker = Asker(context, self._digest)
         self._demands = Demands(options.name, self._manner.max_age, self._ask)
-        self._datalog = options.datalogger
+        self.datalog = options.datalogger
         self._datalog_sure = options.datalogger is not None
-        self._inverters: dict[str, Inverter] = {}
+        self.inverters: dict[str, Inverter] = {}
         self._totals: Totals | None = None
         self._mirror: Mirror | None = None
         self._know(options.inverter)
+        self._settable: Settable | None = self._make_settable() if options.writes else None
         self._begin()
 
     def _know(self, serials: str | tuple[str, ...] | None) -> None:
         """Take up the inverters that are configured; of several, each is a unit of its own."""
         several = serials if isinstance(serials, tuple) else (serials,) if serials else ()
         for serial in several:
-            self._inverters[serial] = self._new_inverter(serial, serial if len(several) > 1 else "")
+            self.inverters[serial] = self._new_inverter(serial, serial if len(several) > 1 else "")
         if len(several) > 1:
             self._totals = Totals(self._manner)
+
+    def _make_settable(self) -> Settable:
+        from bridge.luxpower.settable_device import Settable
+
+        return Settable(self._options, self, self._context.records)
 
     def _new_inverter(self, serial: str, path: str) -> Inverter:
         return Inverter(serial, path, self._manner, asked_all=not self._asking)
@@ -116,11 +123,24 @@ class LxpDevice:
             return f"{options.host}:{options.port}"
         return f"port {options.listen}" if options.listen else f"UDP port {options.udp}"
 
+    def root(self) -> Unit:
+        """Return the unit of the device itself: its only inverter, several together, or nobody yet."""
+        if self._totals is not None:
+            return self._totals.unit
+        for inverter in self.inverters.values():
+            return inverter.unit
+        return Unit("", self._options.name, (), self._manner.max_age, manufacturer=MANUFACTURER)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a line to the stick."""
+        return self._line is not None
+
     # -- what the publisher calls
 
     @property
     def interval(self) -> float:
-        if not self._inverters:
+        if not self.inverters:
             return min(1.0, TICK)  # a round begins soon after the serials are learned
         return self._asking / math.ceil(self._asking / TICK) if self._asking else TICK
 
@@ -131,10 +151,12 @@ class LxpDevice:
         self._line = Line(
             self._link, self._context.tally, answer=self._options.heartbeat, datagrams=self._options.udp is not None
         )
-        self._asker.begin(self._line)
+        self.asker.begin(self._line)
         self._round_due = self._own_at = self._line.opened_at
-        for inverter in self._inverters.values():
+        for inverter in self.inverters.values():
             inverter.ask_anew()
+        if self._settable is not None:
+            self._settable.look_at_clocks_anew()
 
     def _open_link(self) -> Link:
         options, stop = self._options, self._context.stop
@@ -158,11 +180,11 @@ class LxpDevice:
             return
         self._line.close()
         self._line = None
-        self._asker.begin(None)
+        self.asker.begin(None)
         if self._heard_foreign and not self._heard_own and self._options.inverter is None:
-            self._inverters.clear()  # what was learned lives here no more
-            self._datalog = self._options.datalogger
-            self._datalog_sure = self._datalog is not None
+            self.inverters.clear()  # what was learned lives here no more
+            self.datalog = self._options.datalogger
+            self._datalog_sure = self.datalog is not None
 
     def pause(self) -> float:
         """Return the seconds until the next attempt: more and more, and the most when others take our place."""
@@ -197,15 +219,17 @@ class LxpDevice:
 
     def refresh(self) -> None:
         self._round_due = 0.0
-        for inverter in self._inverters.values():
+        for inverter in self.inverters.values():
             inverter.ask_anew()
 
     def obey(self, command: ReadRegisters | SetSetting | Foreign) -> Iterator[Reading | None]:
-        """Note which registers somebody wants to see; say at once if that cannot be done."""
+        """Note which registers somebody wants to see, or set; say at once if that cannot be done."""
         if isinstance(command, Foreign):
             yield from self._obey_foreign(command)
         elif isinstance(command, SetSetting):
-            yield self._refusal(command.setting, command.tag, "settings of an lxp cannot be written yet")
+            if self._settable is None:  # it says why not
+                self._settable = self._make_settable()
+            yield from self._settable.writer.admit(command)
         elif self._options.udp is not None:
             yield self._demands.refusal(command, "broadcasts are for reading only")
         elif self._line is None:
@@ -220,7 +244,7 @@ class LxpDevice:
         """Carry out a command in lxp-bridge's words."""
         from bridge.luxpower.lxp_bridge import translate
 
-        inverter = next(iter(self._inverters.values()), None)
+        inverter = next(iter(self.inverters.values()), None)
         try:
             ours = translate(command, inverter.power_unit if inverter is not None else None)
         except CommandError as err:
@@ -238,10 +262,12 @@ class LxpDevice:
     def poll(self) -> Iterator[Reading | None]:
         line = self._connected()
         yield from self.receive()
-        yield from self._asker.listen_until(line.opened_at + GREETING)
+        yield from self.asker.listen_until(line.opened_at + GREETING)
+        if self._settable is not None and self.datalog is not None:
+            yield from self._settable.keep_time()
         yield from self._answer_commands()
         try:
-            if self._asking and time.monotonic() >= self._round_due and self._datalog and self._inverters:
+            if self._asking and time.monotonic() >= self._round_due and self.datalog and self.inverters:
                 yield from self._round()
         finally:
             self._watch(line)
@@ -272,8 +298,12 @@ class LxpDevice:
             self._link.pin()
         if isinstance(reply, Registers):
             yield from self._take(inverter, reply, at, wanted)
-        elif isinstance(reply, (Written, WrittenMany)):
+        elif isinstance(reply, Written) and not wanted:
             inverter.holds.due_now(reply.register)  # somebody changed a setting: look what it is now
+            self._tell_changes(inverter, inverter.changes.saw(reply.register, (reply.value,), inverter.family))
+        elif isinstance(reply, WrittenMany) and not wanted:
+            for register in range(reply.register, reply.register + min(reply.length, GROUP)):
+                inverter.holds.due_now(register)
 
     def _take(self, inverter: Inverter, frame: Registers, at: float, wanted: bool) -> Iterator[Reading | None]:
         tally = self._context.tally
@@ -288,10 +318,14 @@ class LxpDevice:
             return
         for text in refused:
             tally.failed("implausible", text)
+        if frame.function == Function.READ_HOLD:
+            self._tell_changes(inverter, inverter.changes.saw(frame.register, frame.words, inverter.family))
+            if self._settable is not None:
+                self._settable.announce(inverter)
         for reading in readings:
             yield reading
             if reading is inverter.reading and self._totals is not None:
-                yield self._totals.add_up(list(self._inverters.values()), time.monotonic())
+                yield self._totals.add_up(list(self.inverters.values()), time.monotonic())
         if self._options.compat and self._datalog_sure:
             yield from self._mirror_of(inverter, frame.datalog_serial).of(frame, at, inverter.state_in(readings))
 
@@ -306,30 +340,42 @@ class LxpDevice:
             self._mirror.settled(inverter.power_unit)
         return self._mirror
 
+    def _tell_changes(self, inverter: Inverter, changed: Iterable[Changed]) -> None:
+        """Say what somebody else has set: the cloud, an app, the panel."""
+        records = self._context.records
+        for one in changed:
+            log.info("%s: %s went from %s to %s, not set from here", inverter.unit.title, one.key, one.old, one.new)
+            if records is not None:
+                event = {"event": "changed", "device": self._options.name, "unit": inverter.unit.path, **one.entry()}
+                try:
+                    records.audit.append(event)
+                except OSError as err:
+                    log.error("%s: a change cannot be recorded: %s", self._options.name, err)
+
     def _is_our_stick(self, serial: str) -> bool:
         """Whether a frame is from the stick we know; the first two that agree make it known."""
-        if self._datalog is None or (serial != self._datalog and not self._datalog_sure):
-            self._datalog = serial
+        if self.datalog is None or (serial != self.datalog and not self._datalog_sure):
+            self.datalog = serial
             log.info("%s: datalogger %s", self._options.name, serial)
-        elif serial == self._datalog:
+        elif serial == self.datalog:
             self._datalog_sure = True
         else:
-            self._foreign("datalogger", serial, self._datalog)
+            self._foreign("datalogger", serial, self.datalog)
             return False
         return True
 
     def _inverter_of(self, reply: Registers | Written | WrittenMany | Refused) -> Inverter | None:
         serial = reply.inverter_serial
-        inverter = self._inverters.get(serial)
+        inverter = self.inverters.get(serial)
         if inverter is not None:
             return inverter
-        if self._inverters:
-            self._foreign("inverter", serial, ", ".join(self._inverters))
+        if self.inverters:
+            self._foreign("inverter", serial, ", ".join(self.inverters))
             return None
         if not isinstance(reply, Registers) or reply.protocol == 1 or not SERIAL.fullmatch(serial):
             return None
         log.info("%s: inverter %s", self._options.name, serial)
-        inverter = self._inverters[serial] = self._new_inverter(serial, "")
+        inverter = self.inverters[serial] = self._new_inverter(serial, "")
         self._round_due = 0.0
         return inverter
 
@@ -353,7 +399,7 @@ class LxpDevice:
         now = time.monotonic()
         heard = line.heard_at
         silent = now - (heard if heard is not None else line.opened_at)
-        eager = self._asking and (self._asker.unanswered or heard is None)
+        eager = self._asking and (self.asker.unanswered or heard is None)
         limit = SILENT_POLLING if eager else max(SILENT_PASSIVE, 2 * self._asking)
         if self._options.udp is not None:
             limit = self._manner.max_age
@@ -370,7 +416,7 @@ class LxpDevice:
         started = time.monotonic()
         self._round_due = max(self._round_due + self._asking, started)
         answered = False
-        for inverter in list(self._inverters.values()):
+        for inverter in list(self.inverters.values()):
             for piece in [*inverter.inputs.pieces, *(inverter.battery() if self._options.packs else ())]:
                 reply = yield from self._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, piece)
                 yield from self._answer_commands()
@@ -382,7 +428,7 @@ class LxpDevice:
         yield from self._ask_holds(started + self._asking - ROOM)
 
     def _ask_holds(self, until: float) -> Iterator[Reading | None]:
-        for inverter in list(self._inverters.values()):
+        for inverter in list(self.inverters.values()):
             while due := [piece for piece in inverter.holds.pieces if piece.due <= time.monotonic()]:
                 reply = yield from self._ask_piece(inverter, inverter.holds, Function.READ_HOLD, due[0])
                 due[0].due = time.monotonic() + (self._options.settings_interval if reply else self._asking)
@@ -391,13 +437,18 @@ class LxpDevice:
                     break
             else:
                 yield from inverter.settings(time.monotonic(), complete=True)
+                if self._settable is not None:
+                    self._settable.announce(inverter)
 
     def _ask(self, serial: str, function: int, first: int, length: int) -> Asking:
-        return self._asker.ask(Read(self._datalog or "", serial, function, first, length))
+        return self.asker.ask(Read(self.datalog or "", serial, function, first, length))
 
     def _answer_commands(self) -> Iterator[Reading | None]:
         """Do what people asked for, between any two questions of our own."""
-        yield from self._demands.answer(list(self._inverters.values()) if self._datalog is not None else ())
+        known = list(self.inverters.values()) if self.datalog is not None else []
+        yield from self._demands.answer(known)
+        if self._settable is not None and known:
+            yield from self._settable.work()
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
         """Ask for one piece; let the plan learn from what comes."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bridge.config import option
-from bridge.devices import DeviceOptions
+from bridge.devices import WritableOptions
 from bridge.luxpower.inverter import Manner
 from bridge.luxpower.models import Feature, PowerUnit
 from bridge.lxp_bridge import LXP_BRIDGE, LxpBridge
@@ -34,8 +34,10 @@ def _interval(seconds: float) -> str | None:
     return "expected 10 or more, or 0 to ask nothing" if 0 < seconds < 10 else None
 
 
-def _writes(value: Any) -> str | None:
-    return "settings of an lxp cannot be written yet; expected false" if value else None
+def _setting(name: str) -> str | None:
+    from bridge.luxpower.settings import NAMES, meant
+
+    return None if name in NAMES else f"no such setting{meant(name, NAMES)}; docs/settings.md lists them"
 
 
 def _address(text: str) -> str | None:
@@ -47,7 +49,7 @@ def _address(text: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(DeviceOptions):
+class Options(WritableOptions):
     """One entry of `devices` with `type: lxp`."""
 
     host: str | None = option(None, doc="the stick's address, to connect to it")
@@ -69,13 +71,20 @@ class Options(DeviceOptions):
     phases: Literal["auto", "one", "split", "three"] = option("auto", doc="of the grid; auto: by model, never three")
     packs: bool = option(False, doc="whether to read the battery packs behind the inverter")
     raw: bool = option(False, doc="whether to publish every received word by number, too")
-    writes: bool = option(False, check=_writes, doc="whether settings may be written")
+    allow: tuple[str, ...] = option((), check=_setting, doc="settings of class B and C that may be written, by name")
+    raw_writes: bool = option(False, doc="whether set/hold/N is taken, within what is allowed by name")
+    max_battery_current: int = option(140, minimum=1, maximum=250, doc="A that the current limits may be set to")
     compat: Literal["lxp-bridge"] | None = option(None, doc="lxp-bridge: its topics and commands, too")
     lxp_bridge: LxpBridge | None = option(None, doc="namespace, discovery, prefix of compat: lxp-bridge")
 
     @staticmethod
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """One way to the stick; a list of inverters has no double, and no place in lxp-bridge's topics."""
+        """One way to the stick, both ways for writing; a list of inverters has no double, nor a place in lxp-bridge."""
+        yield from WritableOptions.conflicts(values)
+        if values.get("raw_writes") and values.get("writes") is False:
+            yield "raw_writes", "is of no use without writes: true"
+        if values.get("writes") and values.get("udp") is not None:
+            yield "writes", "broadcasts (udp) are for reading only; expected false"
         ways = [key for key in ("host", "listen", "udp") if values.get(key) is not None]
         if len(ways) != 1 and {"host", "listen", "udp"} <= values.keys():
             yield ways[-1] if ways else "host", "expected exactly one of host, listen and udp"

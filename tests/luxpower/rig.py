@@ -8,19 +8,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.audit import AuditLog
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Command
+from bridge.ledger import Ledger
 from bridge.luxpower import connection, reader
 from bridge.luxpower import device as device_module
 from bridge.luxpower.device import Options, build
 from bridge.publisher import Publisher
 from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.truth import Record
+from bridge.statefile import StateFile
 from bridge.transports.base import Stop
+from bridge.writing import Records
 from tests.harness import await_true
 
 SERIAL, DATALOG = "4512670118", "BA24500731"
@@ -58,15 +63,25 @@ class ListSink:
 class Site:
     """One device and the thread that serves it."""
 
-    def __init__(self, stick: LxpSimulator | None, **options: Any) -> None:
+    def __init__(self, stick: LxpSimulator | None, folder: Path | None = None, **options: Any) -> None:
         if stick is not None and not options.keys() & {"listen", "udp", "host"}:
             host, port = stick.port.split(":")
             options |= {"host": host, "port": int(port)}
         self.stop = Stop()
         self.sink = ListSink()
         self.options = Options(**{"name": "house", "type": "lxp", "interval": 0.3, "bind": "127.0.0.1"} | options)
-        self.publisher = Publisher("house", lambda c: build(self.options, c), [self.sink], self.stop)
+        self.folder = folder
+        self.publisher = Publisher("house", lambda c: build(self.options, c), [self.sink], self.stop, self._records)
         self._thread = threading.Thread(target=self.publisher.run, name="house")
+
+    def _records(self) -> Records | None:
+        """Where writes are recorded, read anew by each site, as by a program that starts."""
+        if self.folder is None:
+            return None
+        ledger = Ledger(
+            StateFile(self.folder / "ledger.json"), self.options.writes_per_minute, self.options.writes_per_day
+        )
+        return Records(ledger, AuditLog(self.folder))
 
     def __enter__(self) -> Site:
         self._thread.start()
@@ -124,9 +139,9 @@ class Site:
 
 
 @contextmanager
-def site(stick: LxpSimulator | None, **options: Any) -> Iterator[Site]:
+def site(stick: LxpSimulator | None, folder: Path | None = None, **options: Any) -> Iterator[Site]:
     """A device that is served for the length of the block; what it told must be true of `stick` at the end."""
-    with Site(stick, **options) as one:
+    with Site(stick, folder, **options) as one:
         yield one
     if stick is not None:
         assert_true(one.sink.readings, stick.truth.records("input"))

@@ -64,7 +64,7 @@ def test_configured_serials_are_asked_without_any_push() -> None:
 
 def test_without_a_push_nothing_is_asked_of_an_unknown_inverter() -> None:
     with quiet() as one, site(one) as house:
-        await_true(lambda: house.device is not None and house.device._datalog, 5, "the stick's serial")
+        await_true(lambda: house.device is not None and house.device.datalog, 5, "the stick's serial")
         for _ in range(2):
             one.heartbeat()
         await_true(lambda: one.echoes >= 2, 5, "heartbeats answered")
@@ -94,7 +94,7 @@ def test_a_refused_register_costs_its_own_value_only() -> None:
         row = {row.register: row.key for row in HOLDS.rows}
         assert values[row[168]] is None
         assert None not in (values[row[167]], values[row[169]], values[row[232]])
-        inputs = house.device._inverters[SERIAL].inputs
+        inputs = house.device.inverters[SERIAL].inputs
         await_true(lambda: [(p.first, p.length) for p in inputs.pieces] == [(0, 40), (40, 40), (80, 40)], 5,
                    "only what an ACS has is asked for")  # fmt: skip
         before = house.failures["refused"]
