@@ -173,6 +173,7 @@ class _Wires:
             else WriteMany(self._datalog(), serial, first, new)
         )  # fmt: skip
         self._inverter.changes.writing(first, old, new)
+        self._inverter.holds.due_now(first)  # some units fall back later, so it is looked at once more
         reply = yield from self._stick.asker.tell(request)
         if isinstance(reply, Refused):
             raise Rejected(f"the inverter refused it: {_words(reply.code)}")

@@ -225,7 +225,8 @@ class RawTarget:
         self._wires = wires
 
     def read(self) -> Wire[Snapshot]:
-        return Snapshot((yield from _read(self._wires, (self._row.register,))))
+        # of half a window both words, so that the window is shown anew as well
+        return Snapshot((yield from _read(self._wires, {r for row in self._row.rows for r in row.registers})))
 
     def shown(self, snapshot: Snapshot) -> Value:
         return snapshot.words[self._row.register]
@@ -245,8 +246,8 @@ class RawTarget:
     def pause(self, seconds: float) -> Wire[None]:
         yield from self._wires.pause(seconds)
 
-    def disturbed(self, _before: Snapshot, _after: Snapshot) -> str | None:
-        return None
+    def disturbed(self, before: Snapshot, after: Snapshot) -> str | None:
+        return _disturbed(before, after, {self._row.register: 0xFFFF})
 
 
 def target_of(setting: LxpSetting | RawWord, wires: Wires) -> WordTarget | RawTarget:
