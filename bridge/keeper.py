@@ -21,8 +21,8 @@ from bridge.bank_options import Bank as Options
 from bridge.fields import Channel, Reading, Unit
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
-from bridge.sinks.mqtt import encode
 from bridge.sinks.session import Arrived
+from bridge.sinks.text import encode
 from bridge.sinks.victron import document
 from bridge.transports.base import Stop
 

@@ -18,7 +18,7 @@ from bridge import summary as s
 from bridge.bank import GRACE, Bank, Rules
 from bridge.fields import Reading, Value
 from bridge.guard import Limits
-from bridge.sinks.mqtt import encode
+from bridge.sinks.text import encode
 from bridge.sinks.victron import document
 from tests.battery_modules import reading, state, without
 from tests.victron_driver import Driver, leaves

@@ -36,5 +36,6 @@ class Sinks:
         self._there.set()
 
     def __iter__(self) -> Iterator[Sink]:
-        self._there.wait()
+        if not self._sinks:
+            self._there.wait()
         return iter(self._sinks)

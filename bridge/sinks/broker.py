@@ -106,8 +106,9 @@ class Broker:
     def publish(self, message: Message) -> None:
         """Send a message now if the socket takes it, else as soon as it does. Never blocks on the network."""
         with self._lock:
-            self._outbox.put(message)
-            self._flush()
+            if not self._passes(message):
+                self._outbox.put(message)
+                self._flush()
             if self._session is not None and self._session.client.want_write():
                 self._poke()  # the rest goes when the socket can be written, which the mqtt thread watches
 
@@ -300,6 +301,18 @@ class Broker:
 
     # -- under the lock
 
+    def _passes(self, message: Message) -> bool:
+        """Hand a message over at once, past the Outbox, where nothing is in its way; return whether that was done."""
+        session, now = self._session, time.monotonic()
+        if session is None or not self._outbox.passes(message, now):
+            return False
+        if session.client.want_write() or not session.takes_more(now) or not self._fits(message, session):
+            return False
+        if not session.hand_over(message, now):
+            return False
+        self._outbox.sent(message)
+        return True
+
     def _flush(self) -> None:
         """Hand messages to the socket while it takes them."""
         session = self._session
@@ -315,6 +328,8 @@ class Broker:
 
     def _fits(self, message: Message, session: Session) -> bool:
         """Whether the broker takes a message of this size; if not it is dropped, with one line in the log."""
+        if session.maximum_packet is None and self._size_limit is None and not self.too_large:
+            return True
         size = len(message.topic) + len(message.payload) + PACKET_OVERHEAD
         limits = [limit for limit in (session.maximum_packet, self._size_limit) if limit is not None]
         if not limits or size <= min(limits):

@@ -24,8 +24,9 @@ from bridge.inbox import Foreign, Inbox
 from bridge.lxp_bridge import BARE, LxpBridge, is_retained
 from bridge.sinks.broker import Broker, installation_id
 from bridge.sinks.lxp_bridge_discovery import discovery
-from bridge.sinks.mqtt import COMMAND_AGE, SANE_CLOCK, encode
+from bridge.sinks.mqtt import COMMAND_AGE, SANE_CLOCK
 from bridge.sinks.outbox import Message
+from bridge.sinks.text import encode
 
 if TYPE_CHECKING:
     from bridge.sinks.session import Arrived

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -10,14 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bridge.config import Mqtt
 from bridge.errors import CommandError
-from bridge.fields import Channel, Reading, Unit, Value
+from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Command, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.sinks.broker import Broker
 from bridge.sinks.outbox import Message
+from bridge.sinks.text import Texts, encode
 
 if TYPE_CHECKING:
     from bridge.sinks.session import Arrived
@@ -66,6 +67,8 @@ class MqttSink:
         self._online: set[str] = set()
         self._online_lock = threading.Lock()
         self._corrected_at = 0.0
+        self._texts = Texts()
+        self._state_topics: dict[tuple[str, str], str] = {}
         self._closing = False
         self._contracts = set(self._watched)
         self.status_topic = f"{self._base}/status"
@@ -95,10 +98,13 @@ class MqttSink:
             self.broker.publish(Message(reading.topic, encode(reading.values), expires=expires))
             return
         values = {**reading.values, "ts": timestamp(reading.at)}
-        topic = f"{self._of(device, reading.unit)}/{reading.channel.value}"
         if reading.channel is Channel.STATE:
-            self.broker.publish(Message(topic, encode(values), retain=self._retain, expires=expires))
-        elif reading.channel is Channel.SETTINGS:
+            topic = self._state_topic(device, reading.unit.path)
+            text = self._texts.encode(topic, values)
+            self.broker.publish(Message(topic, text, retain=self._retain, expires=expires))
+            return
+        topic = f"{self._of(device, reading.unit)}/{reading.channel.value}"
+        if reading.channel is Channel.SETTINGS:
             self.broker.publish(Message(topic, encode(values), qos=1, retain=True))
         elif reading.channel is Channel.RESULT:
             self._publish_result(topic, encode(values), reading.tag)
@@ -132,6 +138,13 @@ class MqttSink:
 
     def _of(self, device: str, unit: Unit) -> str:
         return f"{self._base}/{device}/{unit.path}" if unit.path else f"{self._base}/{device}"
+
+    def _state_topic(self, device: str, path: str) -> str:
+        topic = self._state_topics.get((device, path))
+        if topic is None:
+            level = f"{device}/{path}" if path else device
+            topic = self._state_topics[device, path] = f"{self._base}/{level}/{Channel.STATE.value}"
+        return topic
 
     def _publish_availability(self, topic: str, *, online: bool) -> None:
         with self._online_lock:
@@ -247,17 +260,15 @@ def read_command(table: str, register: bytes, count: bytes) -> ReadRegisters:
     return ReadRegisters(table, first, length)
 
 
-_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode
-
-
-def encode(values: Mapping[str, Value | Any]) -> bytes:
-    """Return strict JSON: no NaN, no infinity (ValueError, which is a bug of whoever made the value)."""
-    return _to_json(values).encode()
-
-
 def timestamp(at: float) -> str | None:
     """Return the wall-clock time of a time.monotonic() moment as ISO 8601 UTC; None while the clock is not set."""
     wall = time.time() - (time.monotonic() - at)
     if wall < SANE_CLOCK:
         return None
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = int(wall)
+    return f"{_to_the_second(second)}.{int((wall - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

@@ -7,7 +7,7 @@ handed more than the socket takes; everything else waits here.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 EVENTS = 256
 """Events kept while the broker is away; past it the oldest is dropped and counted."""
@@ -17,8 +17,7 @@ TOPICS = 20_000
 stacks stay far below it: only a fault can reach it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message for the broker.
 
     `expires` is the time.monotonic() after which it must not be sent any more, None for never.
@@ -50,6 +49,20 @@ class Outbox:
         self._events: deque[Message] = deque()
         self.dropped = 0
         """Messages given up because a bound was reached."""
+
+    def passes(self, message: Message, now: float) -> bool:
+        """Whether a message need not wait: nothing is before it, and it is young and known enough to be sent."""
+        return (
+            not self._waiting
+            and not self._events
+            and (message.expires is None or message.expires > now)
+            and (message.event or message.topic in self._states or len(self._states) < TOPICS)
+        )
+
+    def sent(self, message: Message) -> None:
+        """Note a message that passed: a retained state is remembered, as if it had waited here."""
+        if message.retain and not message.event:
+            self._states[message.topic] = message
 
     def put(self, message: Message) -> None:
         """Queue a message; of a state topic only the newest one is kept."""

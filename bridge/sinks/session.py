@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -143,14 +144,38 @@ class Session:
     def hand_over(self, message: Message, now: float) -> bool:
         """Give one message to the library, which writes it at once; False when the connection is gone."""
         self._note_size(message)
-        properties = _properties(message) if self.is_5 and (message.correlation or message.by) else None
-        info = self.client.publish(message.topic, message.payload, message.qos, message.retain, properties)
-        if message.qos:
-            self.unacknowledged[info.mid] = message
-        elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            return False
-        elif self.receipt is None and now - self._asked_at >= self._patience / 2:
+        if message.qos or not self._write(message):
+            properties = _properties(message) if self.is_5 and (message.correlation or message.by) else None
+            info = self.client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+            if message.qos:
+                self.unacknowledged[info.mid] = message
+                return True
+            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return False
+        if self.receipt is None and now - self._asked_at >= self._patience / 2:
             self._ask_for_receipt(now)
+        return True
+
+    def _write(self, message: Message) -> bool:
+        """Write a QoS 0 PUBLISH to the socket itself; False where the library has to do it, nothing is written then.
+
+        A third of the time between a reading and the socket went into the library's objects for acknowledgements,
+        which such a message needs none of. Only a message without properties, and only while the library has nothing
+        to write; what the socket does not take becomes the library's next packet. Not through TLS, which may want to
+        read first.
+        """
+        sock = self.client.socket()
+        if sock is None or isinstance(sock, ssl.SSLSocket) or self.client.want_write():
+            return False
+        if message.correlation or message.by:
+            return False
+        packet = publish_packet(message, self.is_5)
+        try:
+            count = sock.send(packet)
+        except OSError:  # nothing was written: full, or gone, which the library finds out and tells in its own way
+            return False
+        if count < len(packet):
+            self.client._packet_queue(paho.PUBLISH, packet[count:], 0, 0, paho.MQTTMessageInfo(0))
         return True
 
     def _ask_for_receipt(self, now: float) -> None:
@@ -291,6 +316,26 @@ class Session:
         self, _client: paho.Client, _userdata: Any, flags: Any, code: ReasonCode, _properties: Properties | None
     ) -> None:
         self.end(from_disconnect(code, flags.is_disconnect_packet_from_server, self.accepted, self.lived()))
+
+
+def publish_packet(message: Message, is_5: bool) -> bytes:
+    """Return a PUBLISH with QoS 0 as it goes over the wire, in MQTT 5 without properties."""
+    head = _publish_head(message.topic, is_5)
+    left = len(head) + len(message.payload)
+    length = b""
+    while left > 127:
+        length += bytes((left & 127 | 128,))
+        left >>= 7
+    return b"%c%b%c%b%b" % (paho.PUBLISH | message.retain, length, left, head, message.payload)
+
+
+@lru_cache(maxsize=1024)
+def _publish_head(topic: str, is_5: bool) -> bytes:
+    """Return what stands between the length and the payload. Raises ValueError for a topic nobody can publish on."""
+    name = topic.encode()
+    if not 0 < len(name) < 0x10000 or b"+" in name or b"#" in name:
+        raise ValueError(f"no topic to publish on: {topic[:100]!r}")
+    return len(name).to_bytes(2, "big") + name + (b"\0" if is_5 else b"")
 
 
 def tls_context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:

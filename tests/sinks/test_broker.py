@@ -336,3 +336,39 @@ def test_what_a_dead_link_did_not_deliver_is_dropped_and_a_goodbye_is_not(
     one.broker.close([], 0.5)
     one.thread.join(5)
     await_true(lambda: odd.endings == ["reset", "closed"], 5, f"a reset and a goodbye: {odd.endings}")
+
+
+@pytest.mark.parametrize("is_5", [True, False])
+@pytest.mark.parametrize("size", [0, 100, 121, 122, 16_000, 20_000, 3_000_000])
+@pytest.mark.parametrize("retain", [True, False])
+def test_a_packet_of_ours_is_the_one_that_the_library_makes(is_5: bool, size: int, retain: bool) -> None:
+    session = session_module.Session(Mqtt(host="127.0.0.1"), "c", "5" if is_5 else "3.1.1", "t/status")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        session.client._sock = ours
+        session.client._packet_queue = lambda _c, packet, *_: made.append(bytes(packet))  # type: ignore
+        made: list[bytes] = []
+        session.client.publish("t/ä/state", b"x" * size, 0, retain)
+        assert session_module.publish_packet(Message("t/ä/state", b"x" * size, retain=retain), is_5) == made[0]
+        session.client._sock = None
+
+
+def test_a_packet_that_the_socket_takes_in_part_arrives_whole_and_before_the_next(
+    mosquitto: Mosquitto, run: Callable[..., Running]
+) -> None:
+    with Proxy(mosquitto.port) as proxy, Recorder(mosquitto.port, "t/out/#") as recorder:
+        running = run(proxy.port).await_connected()
+        proxy.mode = "hang"
+        payloads = [bytes([65 + number]) * 3_000_000 for number in range(3)]
+        for number, payload in enumerate(payloads):
+            running.broker.publish(Message(f"t/out/{number}", payload, event=True))
+        session = running.broker._session
+        assert session is not None
+        assert session.client.want_write(), "the socket took it all, so nothing is tried here"
+        running.broker.publish(Message("t/out/kept", b"last", qos=1, retain=True))
+        proxy.resume()
+        recorder.wait_payload("t/out/kept", b"last", 30)
+        assert [(m.topic, m.payload) for m in recorder.messages[:3]] == [
+            (f"t/out/{number}", payload) for number, payload in enumerate(payloads)
+        ]
+        assert running.broker.connects == 1

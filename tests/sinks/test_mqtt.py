@@ -16,7 +16,8 @@ from bridge.errors import CommandError
 from bridge.fields import COUNT, VOLTAGE, Channel, Field, Reading, Unit
 from bridge.inbox import CAPACITY, Inbox, ReadRegisters
 from bridge.sinks import mqtt
-from bridge.sinks.mqtt import MqttSink, encode, read_command, timestamp
+from bridge.sinks.mqtt import MqttSink, read_command, timestamp
+from bridge.sinks.text import encode
 from tests.harness import Mosquitto, Recorder, await_true
 
 FIELDS = (Field("count", COUNT, "Count"), Field("voltage", VOLTAGE, "Voltage"))

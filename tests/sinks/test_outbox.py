@@ -89,3 +89,23 @@ def test_topics_past_the_bound_are_refused_and_counted() -> None:
         outbox.put(Message(f"t/{number}", b""))
     assert outbox.dropped == 3
     assert len(outbox) == TOPICS
+
+
+def test_a_message_passes_only_where_nothing_waits_and_it_is_young() -> None:
+    outbox = Outbox()
+    assert outbox.passes(Message("a", b"1", expires=10.0), now=5.0)
+    assert not outbox.passes(Message("a", b"1", expires=10.0), now=15.0)
+    outbox.put(Message("event", b"1", event=True))
+    assert not outbox.passes(Message("a", b"2"), now=0.0)
+    drain(outbox)
+    outbox.put(Message("b", b"1"))
+    assert not outbox.passes(Message("a", b"2"), now=0.0)
+
+
+def test_a_retained_state_that_passed_is_sent_again_on_a_new_connection_and_others_are_not() -> None:
+    outbox = Outbox()
+    for message in (Message("kept", b"1", retain=True), Message("gone", b"2"), Message("event", b"3", event=True)):
+        outbox.sent(message)
+    outbox.retained_again()
+    assert drain(outbox) == [("kept", b"1")]
+    assert outbox.state("kept") == b"1"

@@ -15,7 +15,7 @@ from bridge import summary as s
 from bridge.bank import Bank, Round, Rules
 from bridge.fields import Value
 from bridge.guard import Limits
-from bridge.sinks.mqtt import encode
+from bridge.sinks.text import encode
 from bridge.sinks.victron import ROWS, document
 from tests.battery_modules import reading, state, without
 from tests.victron_driver import ALARMS, FLAGS, MINIMUM, NUMBERS, TEXTS, Driver, leaves
