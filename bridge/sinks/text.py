@@ -49,7 +49,7 @@ class Shape:
     def encode(self, values: Mapping[str, Any]) -> bytes:
         """Return the JSON of values that fit. Raises ValueError as the module's `encode` does."""
         if not all(map(isfinite, self._take_numbers(values))):
-            raise ValueError("a value that is no finite number")
+            raise ValueError("infinity and NaN are not JSON compliant")
         taken = list(self._take(values))
         for place in self._words:
             word = taken[place]

@@ -51,9 +51,9 @@ def test_what_is_no_finite_number_is_never_written(value: float) -> None:
     texts = Texts()
     for _ in range(3):
         texts.encode("t", {"a": 1.0})
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         texts.encode("t", {"a": value})
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         Texts().encode("t", {"a": value})
 
 
