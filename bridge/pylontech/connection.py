@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
@@ -39,8 +39,7 @@ FADING = 0.99
 """By how much the slowest answer is forgotten with each new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A reply that has the form of what was asked, and the time.monotonic() of its last byte."""
 
     frame: Frame
@@ -73,7 +72,8 @@ class Line:
         if unasked:
             self._settle(unasked)
         self._decoder.clear()
-        log.debug("tx %s", question.request.hex(" "))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("tx %s", question.request.hex(" "))
         self._question, self._sent = question, time.monotonic()
         self._link.write(question.request, self._sent + SENDING)
 
@@ -100,7 +100,8 @@ class Line:
             now = time.monotonic()
             if not data:
                 raise self._nothing(question)
-            log.debug("rx %s", data.hex(" "))
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("rx %s", data.hex(" "))
             if now > min(deadline, end):
                 raise ProtocolError("late", "complete only after its deadline", data)
             self._decoder.receive(data)

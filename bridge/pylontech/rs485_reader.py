@@ -228,7 +228,7 @@ class StackReader:
     # -- answers become readings
 
     def _tell(self, held: tuple[Question, Answer] | None, *, last: bool = False) -> Iterator[Reading | None]:
-        """Decode an answer and yield what it changed; at the end of the round the stack first of all."""
+        """Decode an answer and yield what it changed; at the end of the round the stack after its last module."""
         if held is not None:
             asked, answer = held
             try:
@@ -236,13 +236,13 @@ class StackReader:
             except ProtocolError as err:
                 self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
         now = time.monotonic()
-        if last and self._root_news and (reading := self._units.root_reading(now)) is not None:
-            self._root_news = False
-            yield reading
         news, self._news = self._news, []
         for module in news:
             if (reading := module.reading(now)) is not None:
                 yield reading
+        if last and self._root_news and (reading := self._units.root_reading(now)) is not None:
+            self._root_news = False
+            yield reading
         yield None
 
     def _take(self, asked: Question, answer: Answer) -> None:
