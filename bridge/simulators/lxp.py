@@ -159,7 +159,7 @@ class LxpSimulator(Simulator):
         self._out: deque[tuple[float, Callable[[], None]]] = deque()
         """What goes out at which time, in this order whatever the time is."""
         self._busy_until = 0.0
-        self._heartbeat_at = self._push_at = self._chatter_at = 0.0
+        self._heartbeat_at = self._push_at = self._chatter_at = self._given_at = 0.0
 
     @property
     def port(self) -> str:
@@ -513,6 +513,7 @@ class LxpSimulator(Simulator):
             self._out.popleft()[1]()
 
     def _give(self, peers: list[Peer], piece: bytes) -> None:
+        self._given_at = time.monotonic()
         for peer in peers:
             self.ports.send(peer, piece)
 
@@ -522,7 +523,7 @@ class LxpSimulator(Simulator):
 
     def _finish(self, parcels: list[_Parcel], peers: list[Peer], plan: SocketPlan) -> None:
         for parcel in parcels:
-            record = replace(parcel.record, at=time.monotonic())
+            record = replace(parcel.record, at=self._given_at)
             if not parcel.udp and not any(peer in self.ports.peers for peer in parcel.peers):
                 record = replace(record, whole=False, faults=(*record.faults, "lost"))
             self.truth.add(record)
