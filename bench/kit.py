@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -91,6 +92,7 @@ class Subject:
     """A program under measurement, in a scratch folder."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
+        self.folder = folder
         self.started = time.monotonic()
         with (folder / "subject.log").open("wb") as output:
             self._process = subprocess.Popen(
@@ -118,9 +120,17 @@ class Subject:
         return 0.0
 
     def log(self) -> str:
-        return self._log.read_text(errors="replace")[-2000:]
+        return self._log.read_text(errors="replace")
+
+    def stand_still(self) -> None:
+        """Stop its clock until `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
+        self.go_on()
         self._process.terminate()
         try:
             self._process.wait(5)

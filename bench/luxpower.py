@@ -6,14 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.core import Floor, add_latency, first_after
-from bench.kit import Kit, Table, child, peer, truth
+from bench.kit import Kit, Table, child, peer
+from bench.latency import Case, add_rows
 from bridge.simulators.lxp import LxpSimulator
 from tests.harness import free_port
 from tests.shared import REPOSITORY
@@ -21,7 +18,6 @@ from tests.shared import REPOSITORY
 LUXMODBUS = "luxmodbus==0.3.1"
 READ_INPUT = 4
 SPACING = 0.05
-SECONDS = 20.0
 
 
 def run(kit: Kit) -> list[Table]:
@@ -99,33 +95,24 @@ def add_ruby(table: Table, ours: dict[str, Any], told: dict[str, str]) -> None:
         table.add(f"{what}: lxp-packet", f"{other:.1f} µs", f"{other / mine:.1f} x", ">= 5 x", other / mine >= 5)
 
 
-@contextmanager
-def pusher(kit: Kit, words: int) -> Iterator[tuple[int, Path]]:
-    """Run a stick as a process of its own; yield its port and its truth log."""
-    port, log = free_port(), kit.folder() / "truth"
-    script = REPOSITORY / "bench" / "peers" / "lxp_pusher.py"
-    command = [sys.executable, str(script), str(port), str(SPACING), str(words), str(log)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
-    try:
-        yield port, log
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 def latency_table(kit: Kit, words: int) -> Table:
     """From the last byte handed to the socket to the state at a subscriber."""
     table = Table(f"LuxPower: last byte of a push of {words} registers to the state at a subscriber")
+    script = str(REPOSITORY / "bench" / "peers" / "lxp_pusher.py")
     topic = "solarbridge/house/state"
-    with kit.recorder(topic) as recorder, pusher(kit, words) as (port, log):
-        entry = f"- {{name: house, type: lxp, host: 127.0.0.1, port: {port}, interval: 0}}\n"
-        with kit.bridge(entry):
-            recorder.wait(topic, seconds=30)
-            time.sleep(2)
-            begin = time.monotonic()
-            floor = Floor(kit, len(recorder.on(topic)[-1].payload), 0.05, SECONDS)
-        records = truth(log)
-        ends = [r["at"] for r in records if r["frame"] == "input" and r["whole"] and r["at"] > begin]
-        messages = recorder.on(topic)
-    add_latency(table, first_after(ends, [message.at for message in messages]), floor)
+
+    def number(port: str) -> str:
+        return port.rpartition(":")[2]
+
+    def ends(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, str]]]:
+        return {"its state": [(r["at"], topic) for r in records if r["frame"] == "input" and r["whole"]]}
+
+    add_rows(table, kit, Case(
+        simulate=lambda port: [sys.executable, script, number(port), str(SPACING), str(words), "{dir}/truth"],
+        port=lambda: f"127.0.0.1:{free_port()}",
+        entry=lambda port: f"- {{name: house, type: lxp, host: 127.0.0.1, port: {number(port)}, interval: 0}}\n",
+        ends=ends,
+        frame_size=37 + 2 * words,
+        ready=lambda recorder: len(recorder.on(topic)) > 20,
+    ))  # fmt: skip
     return table

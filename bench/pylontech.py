@@ -7,7 +7,6 @@ writes each frame to a file before it hands over the last byte, and that time wo
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import statistics
@@ -15,9 +14,10 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
-from bench.core import Floor, add_latency, first_after
-from bench.kit import Kit, Subject, Table, child, peer, truth
+from bench.kit import Kit, Subject, Table, child, peer
+from bench.latency import Case, add_rows
 from bridge.simulators.pylontech import PylontechSimulator, bus_addresses
 from bridge.simulators.truth import Record
 from tests.harness import await_true
@@ -197,21 +197,27 @@ def rate(sim: PylontechSimulator, seconds: float, subject: Subject, without: set
 
 
 def latency_table(kit: Kit) -> Table:
-    """From the last byte of a round's last reply to the stack's state at a subscriber."""
-    table = Table("Pylontech: last byte of a round to the stack's state at a subscriber")
-    topic, count = "solarbridge/stack/state", 4
-    # in a process of its own here: beside a subscriber it would wait for Python's lock with the last byte
-    arguments = ("pylontech", "--modules", str(count), "--model", MODEL, "--baud", str(FAST))
-    with kit.recorder(topic) as recorder, kit.simulator(*arguments) as (port, log):
-        with kit.bridge(entry(port, FAST, count, "limits_interval: 2", interval=0.15)) as subject:
-            recorder.wait(topic, lambda m: json.loads(m.payload)["modules_online"] == count, 30)
-            used = subject.watch(10)
-            begin = time.monotonic()
-            floor = Floor(kit, len(recorder.on(topic)[-1].payload), 0.15, 25)
-        last = bus_addresses(count)[-1]
-        records = [r for r in truth(log) if r["frame"] == "42" and r["at"] > begin]
-        ends = [r["at"] for r in records if r["values"]["address"] == last]
-        messages = recorder.on(topic)
-    add_latency(table, first_after(ends, [message.at for message in messages]), floor)
-    table.add("CPU, 4 modules, a round each 0.15 s", f"{used.cpu_percent:.1f} %")
+    """From the last byte of a module's reply to its state at a subscriber, and of a round's to the stack's."""
+    table = Table("Pylontech: last byte of a reply to the state at a subscriber, 4 modules, a round each 0.15 s")
+    arguments = ("--modules", "4", "--model", MODEL, "--baud", str(FAST))
+    addresses = bus_addresses(4)
+
+    def ends(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, str]]]:
+        found = [r for r in records if r["frame"] == "42" and r["whole"]]
+        last = [r["at"] for r in found if r["values"]["address"] == addresses[-1]]
+        return {
+            "a module's state": [(r["at"], f"solarbridge/stack/{r['unit']}/state") for r in found],
+            "the stack's state after the last module": [(at, "solarbridge/stack/state") for at in last],
+        }
+
+    add_rows(table, kit, Case(
+        simulate=lambda port: [sys.executable, "-m", "bridge", "simulate", "pylontech", *arguments, "--link", port,
+                               "--truth", "{dir}/truth"],
+        port=lambda: "{dir}/ttyUSB0",
+        entry=lambda port: entry(port, FAST, 4, "limits_interval: 2", interval=0.15),
+        ends=ends,
+        requests=tuple(request(0x42, address, f"{address:02X}") for address in addresses),
+        pace=0.15,
+        ready=lambda recorder: len(recorder.on("solarbridge/stack/state")) > 20,
+    ))  # fmt: skip
     return table
