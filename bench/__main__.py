@@ -14,7 +14,7 @@ from importlib import import_module
 from bench.kit import kit
 from tests.shared import REPOSITORY
 
-ALL = ("axpert", "pylontech", "luxpower", "core")
+ALL = ("axpert", "pylontech", "console", "luxpower", "core")
 
 
 def main() -> None:

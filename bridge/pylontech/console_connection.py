@@ -54,6 +54,9 @@ QUIET = 0.15
 WAKING, CHANGING = 0.5, 0.5
 """Seconds from the wake-up frame to the change of speed, and from there to the first empty line. Source: the
 vendor's tool as nijel/pylontech-tools has it."""
+GATHERED = 30
+"""Characters for whose time an answer is left alone before its next piece is fetched: one that takes seconds would
+wake this process at every other one. Its last line is longer, so the end is never waited for too long."""
 LONGEST = 8192
 """Characters of the longest answer: `pwr` of sixteen modules has 3,700."""
 SLICE, STANDSTILL = 1.0, 0.5
@@ -143,7 +146,8 @@ class Console:
         end = deadline + self._wire(len(asked) + LONGEST)
         failure: ProtocolError | None = None
         while True:
-            data, now = self._read(min(deadline, end))
+            gather = self._wire(GATHERED) if self._decoder.begun() and not self._decoder.ending() else 0.0
+            data, now = self._read(min(deadline, end), gather)
             if not data:
                 raise failure or NoReply("no answer, or only a part of one")
             self._decoder.receive(data)
@@ -232,8 +236,8 @@ class Console:
         log.debug("tx %s", data.hex(" "))
         self._link.write(data, time.monotonic() + SENDING)
 
-    def _read(self, deadline: float) -> tuple[bytes, float]:
-        """Return what came and when, b"" at the deadline.
+    def _read(self, deadline: float, gather: float) -> tuple[bytes, float]:
+        """Return what came and when, b"" at the deadline; look only after `gather` seconds.
 
         Raises ProtocolError "late" for bytes after the deadline, or after this process stood still: nobody knows
         how old they are.
@@ -241,6 +245,9 @@ class Console:
         while True:
             began = time.monotonic()
             self._context.beat()
+            if gather:
+                self._context.stop.wait(gather)
+                gather = 0.0
             data = self._link.read(min(deadline, began + SLICE))
             now = time.monotonic()
             if data:

@@ -40,10 +40,10 @@ def command(name: str, module: int | None = None) -> bytes:
     return (name if module is None else f"{name} {module}").encode() + b"\n"
 
 
-
 _ANSWER = re.compile(rb"\$\$[ \r\n]+([A-Za-z_]{1,16})>")
 _PROMPT = re.compile(rb"(?:^|[\r\n>])([A-Za-z_]{1,16})>[ \r\n]*$")
 _LINES = re.compile(r"[\r\n]+")
+_LAST_LINE = b"\nCommand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,10 @@ class Decoder:
     def begun(self) -> bool:
         """Return whether an answer has begun and is not whole yet."""
         return b"@" in self._buffer
+
+    def ending(self) -> bool:
+        """Return whether the answer has come to its success line."""
+        return _LAST_LINE in self._buffer
 
     def clear(self) -> None:
         """Forget what came so far."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import console, console_cells, console_frame, console_text
+from bridge.pylontech import console, console_cells, console_connection, console_frame, console_text
 from bridge.pylontech.values import Values
 from tests.pylontech.build import capture
 from tests.pylontech.build import console as answer_text
@@ -377,3 +377,14 @@ def test_any_change_of_the_text_is_read_or_refused_and_nothing_else_happens(name
         READERS[name](lines)
     except ProtocolError:
         return
+
+
+def test_the_end_of_an_answer_is_announced_before_it_can_be_missed() -> None:
+    whole = answer_text("time", ["RTC 2024-02-29 12:00:00"])
+    for first in range(whole.index(b"@"), len(whole)):
+        decoder = console_frame.Decoder()
+        decoder.receive(whole[:first])
+        while not decoder.ending():
+            first += console_connection.GATHERED
+            assert first < len(whole), "it would sleep over the prompt"
+            decoder.receive(whole[first - console_connection.GATHERED : first])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import LinkError, NoReply, Stopped
-from bridge.pylontech import console_connection
+from bridge.pylontech import console_cells, console_connection
 from bridge.simulators.pylontech_stack import make_modules
 from tests.pylontech.console_rig import ConsoleRig, check, console, shorten, states, wrong
 from tests.transports.lines import descriptors
@@ -380,6 +380,24 @@ def test_waiting_costs_no_processor_time(rig: Make, monkeypatch: pytest.MonkeyPa
 
 
 # -- the port
+
+
+def test_a_long_answer_is_fetched_in_few_pieces(rig: Make) -> None:
+    one = rig({"baud": 19200}, modules=1, baud=19200, speed=19200)
+    one.settle()
+    line = one.device._line()
+    pieces, take = [], line._link.read
+
+    def read(deadline: float) -> bytes:
+        data: bytes = take(deadline)
+        pieces.append(data)
+        return data
+
+    line._link.read = read
+    line.ask("bat", 1, console_cells.cells)
+    characters = sum(map(len, pieces))
+    assert characters > 1000
+    assert len(pieces) < characters / 4, "it woke for every few characters"
 
 
 def test_an_unplugged_port_is_a_link_error_and_is_read_again_under_its_link(rig: Make, tmp_path: Any) -> None:
