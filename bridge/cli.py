@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(write)
     write.set_defaults(command=_write)
 
+    migrate = commands.add_parser("migrate", help="print a configuration made of another program's")
+    migrate.add_argument("--from", dest="kind", choices=("lxp-bridge", "extra200tomqtt", "mpp-solar"), default=None,
+                         help="whose it is (default: by what it holds)")  # fmt: skip
+    migrate.add_argument("file", metavar="FILE", help="its configuration file")
+    migrate.set_defaults(command=_migrate)
+
     demo = commands.add_parser("demo", help="simulated devices, a broker and the bridge, here and now")
     demo.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
     demo.set_defaults(command=_demo)
@@ -119,6 +125,12 @@ def _write(arguments: argparse.Namespace) -> int:
 
     config = load(arguments.config, os.environ)
     return write(config, arguments.device, arguments.setting, arguments.value, yes=arguments.yes)
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from bridge.tools.migrate import run
+
+    return run(arguments.file, arguments.kind)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
