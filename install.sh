@@ -286,8 +286,7 @@ around_systemd() {
     link /etc/systemd/system/solarbridge.service /etc/systemd/system/multi-user.target.wants/solarbridge.service
     link "$app/current/bin/solarbridge" /usr/local/bin/solarbridge
     [ -n "$changed" ] || return 0
-    live udevadm control --reload
-    live udevadm trigger --subsystem-match=hidraw --action=change
+    reload_udev
     live systemctl daemon-reload
     if running && [ -z "$root" ] && systemctl --quiet is-active var-log-solarbridge.mount; then
         live systemctl reload var-log-solarbridge.mount # a new size
@@ -337,6 +336,7 @@ around_plain() {
     put 644 "$here/systemd/60-solarbridge.rules" /etc/udev/rules.d/60-solarbridge.rules
     put 755 "$here/systemd/restart.sh" "$app/restart.sh"
     link "$app/current/bin/solarbridge" /usr/local/bin/solarbridge
+    [ -z "$changed" ] || reload_udev
 }
 
 # -- and now

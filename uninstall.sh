@@ -73,7 +73,7 @@ without_systemd() {
     empty_gone "$logs" /etc/sysusers.d
     [ -n "$changed" ] || return 0
     live systemctl daemon-reload
-    live udevadm control --reload
+    reload_udev
 }
 
 without_venus() {
@@ -109,6 +109,7 @@ without_plain() {
         done
     fi
     gone /etc/udev/rules.d/60-solarbridge.rules /usr/local/bin/solarbridge "$app" "$logs"
+    [ -z "$changed" ] || reload_udev
 }
 
 say "Removing solarbridge ($kind)"

@@ -76,6 +76,14 @@ live() {
     fi
 }
 
+# The rules for what is plugged in now; a container has no udev, which is no reason to stop.
+reload_udev() {
+    if [ -S /run/udev/control ]; then
+        live udevadm control --reload
+        live udevadm trigger --subsystem-match=hidraw --action=change
+    fi
+}
+
 running() {
     case $kind in
     systemd) [ -d /run/systemd/system ] ;;
