@@ -115,7 +115,8 @@ def from_lxp_bridge(root: Section) -> Draft:
     draft.notes += [
         "The names of the devices are levels of our own topics; choose your words.",
         "Stop lxp-bridge before you start: a stick serves one program, and in its topics there is room for one.",
-        "Settings are written only with writes: true; until then every set command is answered FAIL.",
+        "Settings are written only with writes: true, and set/hold/N of registers that are no percentage only with "
+        "raw_writes: true; until then every set command is answered FAIL.",
         "With compat all its topics and entities go on as they were. Without it only our own are there.",
     ]
     for section in root.all("inverters"):
@@ -127,7 +128,7 @@ def from_lxp_bridge(root: Section) -> Draft:
         "read_timeout": "a silent stick is noticed and connected to again by itself.",
         "influx": "nothing is written to a database; Telegraf reads the topics, for one.",
         "databases": "as influx.",
-        "scheduler": "the inverter's clock is not set by a schedule.",
+        "scheduler": "time_sync: true, with writes: true, sets the inverter's clock when it is 2 minutes off.",
     }
     _note_level(draft, root.text("loglevel"), "loglevel")
     return draft

@@ -33,8 +33,10 @@ NOBODY = Unit("", "house", (), 60.0)
 class Place(Site):
     """A device on a simulated stick, the main sink and the namespace's, each in its thread."""
 
-    def __init__(self, mosquitto: Mosquitto, stick: Any, *, protocol: Any = 5, **options: Any) -> None:
-        super().__init__(stick, **{"compat": "lxp-bridge"} | options)
+    def __init__(
+        self, mosquitto: Mosquitto, stick: Any, folder: Path | None = None, *, protocol: Any = 5, **options: Any
+    ) -> None:
+        super().__init__(stick, folder, **{"compat": "lxp-bridge"} | options)
         config = Mqtt(host="127.0.0.1", port=mosquitto.port, base_topic="b", protocol=protocol)
         inbox = self.publisher.inbox
         served = Served(inbox, self.options.lxp_bridge or LxpBridge(), self.options.datalogger)
@@ -189,6 +191,54 @@ def test_what_is_refused_is_fail_there_and_a_reason_on_our_own_topic(broker: Mos
         reasons = [json.loads(m.payload)["reason"] for m in recorder.on("b/house/result")]
         assert len(reasons) == 6
         assert all(reasons)
+        assert not stick.writes
+
+
+@pytest.mark.parametrize(("path", "payload", "register", "topic", "told"), [
+    ("set/charge_rate_pct", "42", 64, "hold/64", b"42"),
+    ("set/hold/64", "43", 64, "hold/64", b"43"),
+    ("set/hold/66", "44", 66, "hold/66", b"44"),
+    ("set/ac_charge/2", '{"start":"1:30","end":"05:00"}', 70, "ac_charge/2", b'{"start":"01:30","end":"05:00"}'),
+])  # fmt: skip
+def test_a_setting_is_written_proven_and_told(
+    broker: Mosquitto, recorder: Recorder, tmp_path: Path,
+    path: str, payload: str, register: int, topic: str, told: bytes,
+) -> None:  # fmt: skip
+    with eager(model="acs") as stick, Place(broker, stick, tmp_path, writes=True):
+        recorder.wait(f"lxp/{DATALOG}/ac_first/3")
+        before = stick.inverters[0].holds[register]
+        say(recorder, f"lxp/cmd/{DATALOG}/{path}", payload)
+        assert result(recorder, path) == b"OK", recorder.on("b/house/result")[-1].payload
+        assert stick.inverters[0].holds[register] != before
+        recorder.wait_payload(f"lxp/{DATALOG}/{topic}", told)
+        audited = json.loads(recorder.wait("b/house/result").payload)
+        assert audited["outcome"] == "done"
+        assert audited["source"].startswith(f"lxp/cmd/{DATALOG}/{path}")
+
+
+def test_a_switch_is_switched_by_its_words_and_nothing_else(
+    broker: Mosquitto, recorder: Recorder, tmp_path: Path
+) -> None:
+    with eager(model="acs") as stick, Place(broker, stick, tmp_path, writes=True):
+        recorder.wait(f"lxp/{DATALOG}/ac_first/3")
+        stick.inverters[0].holds[21] = before = stick.inverters[0].holds[21] & ~(1 << 7)
+        say(recorder, f"lxp/cmd/{DATALOG}/set/ac_charge", "Yes")
+        assert result(recorder, "set/ac_charge") == b"OK", recorder.on("b/house/result")[-1].payload
+        assert stick.inverters[0].holds[21] == before | 1 << 7
+        recorder.wait(f"lxp/{DATALOG}/hold/21/bits", lambda m: json.loads(m.payload)["ac_charge_en"] == "ON")
+        recorder.forget()
+        say(recorder, f"lxp/cmd/{DATALOG}/set/ac_charge", "onn")
+        assert result(recorder, "set/ac_charge") == b"FAIL"
+        assert stick.inverters[0].holds[21] == before | 1 << 7, "lxp-bridge would have switched it off"
+
+
+def test_a_write_by_number_needs_its_own_word_in_the_configuration(
+    broker: Mosquitto, recorder: Recorder, tmp_path: Path
+) -> None:
+    with eager(model="acs") as stick, Place(broker, stick, tmp_path, writes=True):
+        recorder.wait(f"lxp/{DATALOG}/ac_first/3")
+        say(recorder, f"lxp/cmd/{DATALOG}/set/hold/116", "100")
+        assert result(recorder, "set/hold/116") == b"FAIL"
         assert not stick.writes
 
 
