@@ -332,8 +332,10 @@ class Writer:
         else:
             reason = "acknowledged, but the read-back shows something else"
         undone = [step for step in reversed(list(sent.values())) if step.undo is not None]
-        if trouble is None or not undone or target.fits(after, old):
+        if not undone or target.fits(after, old):
             return _Verdict("failed", reason, old, shown)
+        if trouble is None:  # somebody else may have set it meanwhile, so it is told, not fought
+            return _Verdict("failed", f"{reason}; it may be set in part", old, shown)
         back = yield from self._take_back(job, undone, old)
         if back is None:
             return _Verdict("unknown", f"{reason}; it may be set in part, and could not be read back", old)

@@ -35,6 +35,7 @@ from bridge.transports.udp import DatagramLink, open_udp
 if TYPE_CHECKING:
     from bridge.luxpower.lxp_bridge import Mirror
     from bridge.luxpower.settable_device import Settable
+    from bridge.writing import Writer
 
 __all__ = ["LxpDevice", "Options", "build", "documented_fields", "sound_out"]
 
@@ -72,6 +73,9 @@ def build(options: Options, context: Context) -> LxpDevice:
 class LxpDevice:
     """One stick and its inverters. Owned by one thread."""
 
+    writer: Writer
+    """There from the first command on, or from the start where settings may be written."""
+
     def __init__(self, options: Options, context: Context) -> None:
         self._options = options
         self._context = context
@@ -105,7 +109,9 @@ class LxpDevice:
     def _make_settable(self) -> Settable:
         from bridge.luxpower.settable_device import Settable
 
-        return Settable(self._options, self, self._context.records)
+        settable = Settable(self._options, self, self._context.records)
+        self.writer = settable.writer
+        return settable
 
     def _new_inverter(self, serial: str, path: str) -> Inverter:
         return Inverter(serial, path, self._manner, asked_all=not self._asking)

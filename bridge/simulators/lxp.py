@@ -367,7 +367,7 @@ class LxpSimulator(Simulator):
         return None if last < model.inputs else ILLEGAL_ADDRESS
 
     def _answer_write(self, peer: Peer, request: Request, inverter: Inverter) -> None:
-        lies = self.lies.told()
+        lies = self.lies.told(request.number)
         if lies.interleave is not None:
             self._foreign_write(inverter, *lies.interleave)
         first, wanted = request.number, request.words

@@ -141,6 +141,8 @@ class Lies:
     """This code is answered, but the value was stored."""
     read_style: bool = False
     """The acknowledgement has a length byte, as a read reply has. unconfirmed: only pylxpweb reports it."""
+    register: int | None = None
+    """Lie about writes of this register only, such as the second one of a window."""
     chance: float = 1.0
     """Lie about each write with this probability."""
     times: int | None = None
@@ -159,11 +161,12 @@ class Lies:
             if knob.init and knob.name != "seed":
                 setattr(self, knob.name, knob.default)
 
-    def told(self) -> Lies:
-        """Return the lies that the next write gets, honest ones if none; counts down what counts down."""
+    def told(self, register: int) -> Lies:
+        """Return the lies that a write of this register gets, honest ones if none; counts down what counts down."""
         with self._lock:
             now = Lies(**{knob.name: getattr(self, knob.name) for knob in fields(self) if knob.init})
-            if not now.names() or (self.chance < 1.0 and self._random.random() >= self.chance):
+            meant = self.register in (None, register) and now.names()
+            if not meant or (self.chance < 1.0 and self._random.random() >= self.chance):
                 return Lies()
             if self.times is not None:
                 self.times -= 1
@@ -173,7 +176,7 @@ class Lies:
 
     def names(self) -> tuple[str, ...]:
         """Return which lies are on."""
-        spared = ("chance", "times", "seed", "reset")
+        spared = ("register", "chance", "times", "seed", "reset")
         knobs = [knob for knob in fields(self) if knob.init and knob.name not in spared]
         return tuple(knob.name for knob in knobs if getattr(self, knob.name) != knob.default)
 
