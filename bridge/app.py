@@ -181,7 +181,10 @@ class App:
             owner.presence.expire()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + HEALTH_EVERY
-            self.mqtt.publish_health(self._health())
+            try:
+                self.mqtt.publish_health(self._health())
+            except (ImportError, MemoryError) as err:  # no descriptor or no memory left for it just now
+                log.warning("no health message this time: %s", err)
         online = sum(p.presence.online() for p in self.publishers)
         broker = "connected" if self.mqtt.broker.connected else "not connected"
         status = f"{online} of {len(self.publishers)} devices online, broker {broker}"

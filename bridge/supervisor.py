@@ -124,10 +124,16 @@ class Supervisor:
             log.error("%s: its thread died; starting it again in %.0f s", post.worker.name, pause)
             post.restart_at = now + pause
         elif now >= post.restart_at:
-            post.restart_at = None
-            post.restarts += 1
             post.worker.beat_at = now
-            post.thread = _spawn(post.worker)
+            try:
+                post.thread = _spawn(post.worker)
+            except (RuntimeError, MemoryError) as err:  # no room for a thread just now; the others go on
+                pause = post.backoff.pause()
+                log.error("%s: %s; trying again in %.0f s", post.worker.name, err, pause)
+                post.restart_at = now + pause
+            else:
+                post.restart_at = None
+                post.restarts += 1
         return False
 
 
