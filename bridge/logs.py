@@ -28,8 +28,14 @@ FILES = 4
 """The log is kept in this many files that together stay below the configured size."""
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\t"}
+_CONTROLS[ord("\n")] = "\n    "
+"""What a text from a device or a topic must not do to a log or a terminal: end a line and begin another that looks
+like one of ours, move the cursor, ring. Further lines of one record, as of a traceback, are indented."""
+
+
 class MaskingFormatter(logging.Formatter):
-    """Formats a line and replaces every known secret in it."""
+    """Formats a line, replaces every known secret in it, and disarms control characters."""
 
     def __init__(self, secrets: list[str]) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
@@ -40,7 +46,7 @@ class MaskingFormatter(logging.Formatter):
         text = super().format(record)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 class StderrHandler(logging.Handler):
