@@ -20,7 +20,7 @@ from bridge.errors import ConfigError
 from bridge.options import Reader, Refused, Rule, Secret, Variable, key_of, option, plain, rule_of, secrets_in
 
 __all__ = [
-    "BankEntry", "Config", "Logging", "Mqtt", "Secret", "Tls",
+    "BankEntry", "Config", "HomeAssistant", "Logging", "Mqtt", "Secret", "Tls",
     "digest", "dump", "file_there", "level", "load", "option", "secrets", "topic",
 ]  # fmt: skip
 
@@ -28,7 +28,7 @@ MAX_FILE = 1 << 20
 MAX_PASSWORD = 4096
 MAX_NAME = 64
 
-RESERVED = ("status", "info", "health")
+RESERVED = ("status", "info", "health", "discovery")
 """Topic levels of the bridge itself, so no device and no bank can have such a name."""
 
 OVERRIDES = {
@@ -132,6 +132,17 @@ class Logging:
     max_megabytes: int = option(20, minimum=1, maximum=10_000, doc="MB that all log files together may take")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeAssistant:
+    """`homeassistant`: devices that appear there by themselves."""
+
+    discovery: bool = option(True, doc="whether devices and their values are announced")
+    prefix: str = option("homeassistant", check=topic, doc="first level of the topics on which they are announced")
+    birth_topic: str | None = option(None, check=topic, doc="where Home Assistant says that it starts")
+    birth_payload: str = option("online", doc="what it says then")
+    time_entities: bool = option(False, doc="time windows as two times each; needs a newer Home Assistant than 2025.4")
+
+
 @dataclass(frozen=True)
 class BankEntry:
     """An entry of `banks`; its keys are in bank_options.py, which is loaded when there is one."""
@@ -146,6 +157,8 @@ class Config:
     mqtt: Mqtt = option(doc="the broker")
     devices: tuple[DeviceOptions, ...] = option(doc="what to read, a list")
     banks: tuple[BankEntry, ...] = option((), doc="batteries that work as one, a list")
+    homeassistant: HomeAssistant = option(HomeAssistant(), doc="what Home Assistant is told")
+    energy: bool = option(True, doc="whether energy is estimated from power where a device counts none")
     logging: Logging = option(Logging(), doc="where the log goes")
     state_directory: str | None = option(None, path=True, doc="folder for what must outlive a restart")
     warnings: tuple[str, ...] = option((), key=False, doc="")

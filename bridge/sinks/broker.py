@@ -112,6 +112,18 @@ class Broker:
             if self._session is not None and self._session.client.want_write():
                 self._poke()  # the rest goes when the socket can be written, which the mqtt thread watches
 
+    def publish_again(self, wanted: Callable[[str], bool]) -> None:
+        """Send what we retain on some topics once more, as far as it is still true."""
+        with self._lock:
+            self._outbox.again(wanted)
+            self._flush()
+            self._poke()
+
+    def forget(self, prefix: str) -> None:
+        """Drop what waits or is retained by us on topics that begin so."""
+        with self._lock:
+            self._outbox.forget(prefix)
+
     def waiting(self) -> int:
         """Messages not yet handed over, plus those the broker has not acknowledged."""
         with self._lock:

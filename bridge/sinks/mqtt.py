@@ -71,6 +71,10 @@ class MqttSink:
         self._state_topics: dict[tuple[str, str], str] = {}
         self._closing = False
         self._contracts = set(self._watched)
+        self._newest: dict[str, Message] = {}
+        """The newest states, where the broker does not retain them."""
+        self.on_forgotten: list[Callable[[str, str], None]] = []
+        """Who wants to hear that a unit is gone for good: device and path. Called by the broker's thread."""
         self.status_topic = f"{self._base}/status"
         subscriptions = [
             self.status_topic,
@@ -101,7 +105,10 @@ class MqttSink:
         if reading.channel is Channel.STATE:
             topic = self._state_topic(device, reading.unit.path)
             text = self._texts.encode(topic, values)
-            self.broker.publish(Message(topic, text, retain=self._retain, expires=expires))
+            message = Message(topic, text, retain=self._retain, expires=expires)
+            self.broker.publish(message)
+            if not self._retain:
+                self._newest[topic] = message
             return
         topic = f"{self._of(device, reading.unit)}/{reading.channel.value}"
         if reading.channel is Channel.SETTINGS:
@@ -130,6 +137,35 @@ class MqttSink:
     def publish_health(self, health: Mapping[str, Any]) -> None:
         """Publish how the bridge is doing; only worth sending while it is news."""
         self.broker.publish(Message(f"{self._base}/health", encode(health), expires=time.monotonic() + 30))
+
+    # -- for sinks that announce what is published here
+
+    def connection(self) -> int:
+        """Return the number of the connection there is, 0 while there is none."""
+        return self.broker.connects if self.broker.connected else 0
+
+    def announce(self, topic: str, payload: bytes) -> None:
+        """Publish a retained message without keeping it: whoever sends it can make it again."""
+        self.broker.publish(Message(topic, payload, qos=1, retain=True, event=True))
+
+    def availability_again(self) -> None:
+        """Publish once more who is there."""
+        self.broker.publish_again(lambda topic: topic == self.status_topic or topic.endswith("/availability"))
+
+    def states_again(self) -> None:
+        """Publish once more every state, setting and energy that is true still."""
+        self.broker.publish_again(lambda topic: topic.endswith(("/state", "/settings", "/energy")))
+        for message in list(self._newest.values()):
+            self.broker.publish(message)
+
+    def settings_again(self, device: str, unit: Unit) -> None:
+        """Publish a unit's settings once more, as they were read last."""
+        self.broker.publish_again(f"{self._of(device, unit)}/settings".__eq__)
+
+    def publish_energy(self, device: str, unit: Unit, values: Mapping[str, Value]) -> None:
+        """Publish the estimated energies of a unit, retained."""
+        values = {**values, "ts": timestamp(time.monotonic())}
+        self.broker.publish(Message(f"{self._of(device, unit)}/energy", encode(values), qos=1, retain=True))
 
     def close(self, seconds: float) -> bool:
         """Say offline, bring everything out, disconnect; True when all was acknowledged in time."""
@@ -189,8 +225,26 @@ class MqttSink:
         taken out since; believed, its old values would look alive as soon as the bridge is back.
         """
         with self._online_lock:
-            if message.payload == b"online" and message.topic not in self._online:
+            online = message.topic in self._online
+            if message.payload == b"online" and not online:
                 self.broker.publish(Message(message.topic, b"offline", qos=1, retain=True))
+        if not message.payload and not message.retained:
+            self._forget(message.topic, online=online)
+
+    def _forget(self, topic: str, *, online: bool) -> None:
+        """Drop a unit whose availability was taken off the broker: somebody says that it is gone for good.
+
+        One that is there, or a device as such, is not gone: it says again how it is.
+        """
+        place = topic.removesuffix("/availability")
+        device, _, path = place.removeprefix(f"{self._base}/").partition("/")
+        if online or not path:
+            self.broker.publish_again(topic.__eq__)
+            return
+        log.info("%s/%s: forgotten", device, path)
+        self.broker.forget(f"{place}/")
+        for tell in self.on_forgotten:
+            tell(device, path)
 
     def _read(self, device: str, message: Arrived, table: str, register: str) -> None:
         """Take read/hold/{register} and read/input/{register}; the payload is the count, 1 when empty."""

@@ -7,6 +7,7 @@ handed more than the socket takes; everything else waits here.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 EVENTS = 256
@@ -21,7 +22,7 @@ class Message(NamedTuple):
     """One message for the broker.
 
     `expires` is the time.monotonic() after which it must not be sent any more, None for never.
-    An `event` is sent once and in order; any other message is the newest state of its topic and
+    An `event` is sent once and in order, and not kept; any other message is the newest state of its topic and
     replaces what waits there. A retained state is sent again on every connect, while it is true.
     """
 
@@ -110,6 +111,18 @@ class Outbox:
         for topic, message in self._states.items():
             if message.retain:
                 self._waiting[topic] = None
+
+    def again(self, wanted: Callable[[str], bool]) -> None:
+        """Let the retained states on some topics be sent once more."""
+        for topic, message in self._states.items():
+            if message.retain and wanted(topic):
+                self._waiting[topic] = None
+
+    def forget(self, prefix: str) -> None:
+        """Drop the states of all topics that begin so."""
+        for topic in [topic for topic in self._states if topic.startswith(prefix)]:
+            del self._states[topic]
+            self._waiting.pop(topic, None)
 
     def state(self, topic: str) -> bytes | None:
         """Return the newest payload of a retained topic, or None when it was never put."""
