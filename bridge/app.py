@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -18,17 +19,21 @@ from bridge.devices import Context, Device, DeviceOptions, WritableOptions
 from bridge.notify import Notifier
 from bridge.publisher import Publisher
 from bridge.sinks.base import Sinks
-from bridge.statefile import state_directory
+from bridge.statefile import StateFile, state_directory
 from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bridge.energy_keeper import EnergyKeeper
+    from bridge.fields import Field
     from bridge.inbox import Inbox
     from bridge.keeper import Keeper
+    from bridge.sinks.discovery import Discovery
     from bridge.sinks.lxp_bridge import LxpBridgeSink, Served
     from bridge.sinks.mqtt import MqttSink
+    from bridge.sinks.session import Arrived
     from bridge.writing import Records
 
 log = logging.getLogger(__name__)
@@ -64,6 +69,9 @@ class App:
         ]
         self.keepers: list[Keeper] = []
         self.namespaces: list[LxpBridgeSink] = []
+        self._energy: EnergyKeeper | None = None
+        self._companions: list[Discovery | EnergyKeeper] = []
+        """The sinks that have something to do in each of the supervisor's rounds."""
         self.supervisor = Supervisor(self._stop, self._notifier, self._round)
 
     def run(self) -> int:
@@ -95,23 +103,27 @@ class App:
 
         inboxes = {p.name: p.inbox for p in self.publishers}
         self.namespaces = self._make_namespaces(inboxes)
-        watched = {namespace.lwt_topic: namespace.heard for namespace in self.namespaces}
+        watched: dict[str, Callable[[Arrived], None]] = {one.lwt_topic: one.heard for one in self.namespaces}
         elsewhere = [namespace.namespace for namespace in self.namespaces]
+        discovery = self._make_discovery(watched)
         if not self._config.banks:
             mqtt = MqttSink(self._config.mqtt, inboxes, watched, elsewhere)
-            self._sinks.complete(mqtt, *self.namespaces)
-            return mqtt
-        from bridge.bank_options import banks_of, steers
-        from bridge.keeper import Keeper, Watch
+        else:
+            from bridge.bank_options import banks_of, steers
+            from bridge.keeper import Keeper, Watch
 
-        banks = banks_of(self._config)
-        watches = {bank.topic: Watch(bank.topic) for bank in banks}
-        watched |= {topic: watch.arrived for topic, watch in watches.items()}
-        mqtt = MqttSink(self._config.mqtt, inboxes, watched, elsewhere)
-        for number, bank in enumerate(banks):
-            keeper = Keeper(bank, steers(bank, number), watches[bank.topic], mqtt, self._sinks, self._stop)
-            self.keepers.append(keeper)
-        self._sinks.complete(mqtt, *self.namespaces, *(keeper.board for keeper in self.keepers))
+            banks = banks_of(self._config)
+            watches = {bank.topic: Watch(bank.topic) for bank in banks}
+            watched.update((topic, watch.arrived) for topic, watch in watches.items())
+            mqtt = MqttSink(self._config.mqtt, inboxes, watched, elsewhere)
+            for number, bank in enumerate(banks):
+                keeper = Keeper(bank, steers(bank, number), watches[bank.topic], mqtt, self._sinks, self._stop)
+                self.keepers.append(keeper)
+        self._companions = [one for one in (discovery, self._make_energy(mqtt)) if one is not None]
+        mqtt.on_forgotten.extend(companion.forget for companion in self._companions)
+        if discovery is not None:
+            discovery.attach(mqtt)
+        self._sinks.complete(mqtt, *self.namespaces, *(keeper.board for keeper in self.keepers), *self._companions)
         return mqtt
 
     def _make_namespaces(self, inboxes: Mapping[str, Inbox]) -> list[LxpBridgeSink]:
@@ -129,6 +141,32 @@ class App:
 
     def _is_connected(self) -> bool:
         return self.mqtt.broker.connected
+
+    def _make_discovery(self, watched: dict[str, Callable[[Arrived], None]]) -> Discovery | None:
+        """Return what announces devices to Home Assistant, and note the topics it listens on."""
+        options = self._config.homeassistant
+        if not options.discovery:
+            return None
+        from bridge.sinks.discovery import Discovery
+        from bridge.sinks.homeassistant import Site
+
+        site = Site(self._config.mqtt.base_topic, __version__, options.prefix, options.time_entities)
+        file = StateFile(self._state_directory / "homeassistant.json")
+        discovery = Discovery(site, file, options.birth_payload, self._energies)
+        watched[options.birth_topic or f"{options.prefix}/status"] = discovery.birth
+        watched[site.republish] = discovery.asked
+        return discovery
+
+    def _make_energy(self, mqtt: MqttSink) -> EnergyKeeper | None:
+        if not self._config.energy:
+            return None
+        from bridge.energy_keeper import EnergyKeeper
+
+        self._energy = EnergyKeeper(StateFile(self._state_directory / "energy.json"), mqtt)
+        return self._energy
+
+    def _energies(self, device: str, path: str) -> tuple[Field, ...]:
+        return self._energy.fields(device, path) if self._energy is not None else ()
 
     def _records(self, options: DeviceOptions) -> Records | None:
         """Return where writes of one device are recorded, when it may be written to. Called in its thread."""
@@ -157,6 +195,8 @@ class App:
             log.error("%s: its thread does not end", name)
         for owner in owners:
             owner.presence.lost()  # nothing new for a thread that ended; a stuck one cannot say it itself
+        if self._energy is not None:
+            self._energy.close()
         connected = self.mqtt.broker.connected
         until = time.monotonic() + FLUSH
         for namespace in self.namespaces:
@@ -179,6 +219,8 @@ class App:
         """Once a second, from the supervisor: ages, health, the service manager's status line."""
         for owner in self._owners():
             owner.presence.expire()
+        for companion in self._companions:
+            companion.round()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + HEALTH_EVERY
             try:

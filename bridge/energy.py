@@ -42,7 +42,9 @@ def _total(key: str, name: str) -> Field:
 
 METERS = (
     Meter("power", _total("charge", "Charge"), _total("discharge", "Discharge"), roots_only=True),
-    Meter("battery_power", _total("battery_charge", "Battery charge"), _total("battery_discharge", "Battery discharge")),
+    Meter(
+        "battery_power", _total("battery_charge", "Battery charge"), _total("battery_discharge", "Battery discharge")
+    ),
     Meter("pv_total_power", _total("pv", "PV"), unless=("pv_energy_total",)),
     Meter("pv1_power", _total("pv", "PV"), unless=("pv_energy_total", "pv_total_power")),
     Meter("ac_output_active_power", _total("load", "Load"), unless=("load_energy_total",)),

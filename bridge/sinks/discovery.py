@@ -307,7 +307,8 @@ class Discovery:
     def _by_serial(self, place: Place, serial: str, by_name: str) -> str:
         """Return the identity that a serial number gives, if no other unit has it and still lives."""
         wanted = ha.identity_by_serial(place.unit.manufacturer, serial)
-        owner = next((name for name, kept in self._kept.items() if kept.identity == wanted and name != place.name), None)
+        owners = (name for name, kept in self._kept.items() if kept.identity == wanted and name != place.name)
+        owner = next(owners, None)
         if owner is None:
             return wanted
         living = next((other for other in self._in_order() if other.name == owner), None)
@@ -390,15 +391,16 @@ class Discovery:
             self._file.save(contents)
         except OSError as err:
             if not self._saving_fails:
-                log.warning("%s: %s; after a restart Home Assistant may see devices twice", self._file.path, err.strerror)
+                log.warning("%s: %s; it is not kept who is who, and Home Assistant may see a device twice",
+                            self._file.path, err.strerror)  # fmt: skip
             self._saving_fails = True
         self._saved = contents
 
 
 def _replaced(missing: Iterable[str], components: Iterable[str]) -> set[str]:
     """Return what of the missing components is there in another form: a control that became a sensor, say."""
-    keys = {name.removeprefix(ha.platform_of(name)) for name in components}
-    return {name for name in missing if name.removeprefix(ha.platform_of(name)) in keys}
+    keys = {ha.key_of(name) for name in components}
+    return {name for name in missing if ha.key_of(name) in keys}
 
 
 def _random(most: float) -> float:

@@ -148,10 +148,10 @@ def components_of(site: Site, device: Described) -> dict[str, Component]:
     place = f"{site.base}/{device.topic}"
     shown = {item.key: f"{place}/settings" for item in device.settings}
     controlled = {item.key for item in device.controls}
-    main = main_keys([item for item in device.fields if item.key not in controlled])
-    for item in device.fields:
-        if item.key not in controlled and item.key not in shown:
-            _add(made, device, item.key, entity(item, main=item.key in main))
+    free = [item for item in device.fields if item.key not in controlled and item.key not in shown]
+    main = main_keys(free, MOST_MAIN - len(device.energy))
+    for item in free:
+        _add(made, device, item.key, entity(item, main=item.key in main))
     for item in device.settings:
         if item.key not in controlled:
             _add(made, device, item.key, {**entity(item, main=False), "stat_t": f"{place}/settings"})
@@ -181,7 +181,7 @@ def _tell_apart(made: Mapping[str, Component]) -> None:
     taken: set[str] = set()
     for name, component in made.items():
         if component["name"].lower() in taken:
-            component["name"] += f" ({name.partition('_')[2]})"
+            component["name"] += f" ({key_of(name)})"
         taken.add(component["name"].lower())
 
 
@@ -205,7 +205,7 @@ def bridge_components(site: Site) -> dict[str, Component]:
         "button_republish": {**button("Announce everything again", site.republish), "avty": here},
     }  # fmt: skip
     for name, component in entities.items():
-        component["uniq_id"] = f"{site.id}_{name.partition('_')[2]}"
+        component["uniq_id"] = f"{site.id}_{key_of(name)}"
     return entities
 
 
@@ -219,6 +219,11 @@ def bridge(site: Site) -> Described:
 def removals(gone: Iterable[str]) -> dict[str, Component]:
     """Return what to send once, in the place of components that are to vanish."""
     return {name: {"p": platform_of(name)} for name in gone}
+
+
+def key_of(name: str) -> str:
+    """Return what a component's name says behind its platform."""
+    return name.removeprefix(f"{platform_of(name)}_")
 
 
 def platform_of(name: str) -> str:
@@ -276,16 +281,16 @@ def button(name: str, topic: str, payload: str = "press", category: str = "confi
     return {"p": "button", "name": name, "cmd_t": topic, "pl_prs": payload, "ent_cat": category, **icons}
 
 
-def main_keys(fields: Sequence[Field]) -> set[str]:
-    """Return which values are shown without a category: all that the tables call main, MOST_MAIN at most."""
+def main_keys(fields: Sequence[Field], room: int = MOST_MAIN) -> set[str]:
+    """Return which values are shown without a category: all that the tables call main, as far as there is room."""
     candidates = [item for item in fields if item.level is Level.MAIN]
-    if len(candidates) <= MOST_MAIN:
+    if len(candidates) <= room:
         return {item.key for item in candidates}
     chosen: list[str] = []
     for device_class, most in QUOTAS:
         chosen += [item.key for item in candidates if item.quantity.device_class == device_class][:most]
     chosen += [item.key for item in candidates if item.key not in chosen]
-    return set(chosen[:MOST_MAIN])
+    return set(chosen[:room])
 
 
 def look_up(key: str) -> str:

@@ -141,7 +141,7 @@ def _stage() -> Iterator[tuple[Viewer, subprocess.Popen[bytes], list[str], int, 
             stack.enter_context(device.simulator)
             entries.append(device.configured())
         config = folder / "config.yaml"
-        config.write_text(_configuration(port, entries))
+        config.write_text(_configuration(port, entries, folder / "state"))
         viewer = Viewer(port)
         stack.callback(viewer.close)
         log = stack.enter_context((folder / "bridge.log").open("wb"))
@@ -166,13 +166,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _configuration(port: int, entries: list[dict[str, Any]]) -> str:
+def _configuration(port: int, entries: list[dict[str, Any]], state: Path) -> str:
     """Return the bridge's config file for the demo, as a person would write it."""
     lines = ["mqtt:", "  host: 127.0.0.1", f"  port: {port}", "devices:"]
     for entry in entries:
         for index, (key, value) in enumerate(entry.items()):
             lines.append(f"  {'- ' if index == 0 else '  '}{key}: {json.dumps(value)}")
     lines += ["banks:", "  - name: bank", f"    from: [{', '.join(BANK)}]", "    modules: 8"]
+    lines += [f"state_directory: {json.dumps(str(state))}"]
     return "\n".join(lines) + "\n"
 
 
