@@ -165,7 +165,7 @@ TWO = "  - name: shed\n    type: fake\n"
 # fmt: off
 SAMPLES = {
     "unknown key at the top": (GOOD + "loging: {}\n", 7, "loging", "did you mean logging"),
-    "unknown key, nothing near": (GOOD + "xyz: 1\n", 7, "xyz", "known are mqtt, devices, banks, logging"),
+    "unknown key, nothing near": (GOOD + "xyz: 1\n", 7, "xyz", "known are mqtt, devices, banks, homeassistant"),
     "unknown key in mqtt": (HEAD + "  prot: 1883\n" + DEVICE, 3, "mqtt.prot", "did you mean port"),
     "dash for underscore": (HEAD + "  base-topic: a\n" + DEVICE, 3, "mqtt.base-topic", "did you mean base_topic"),
     "unknown key in a device": (GOOD + "    intervall: 1\n", 7, "devices[0].intervall", "did you mean interval"),
