@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -24,7 +23,7 @@ from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bridge.energy_keeper import EnergyKeeper
     from bridge.fields import Field
