@@ -17,7 +17,7 @@ from math import isfinite
 from typing import Protocol
 
 from bridge.energy import TELLING, Integrator, meters_of
-from bridge.fields import Channel, Field, Reading, Unit, Value
+from bridge.fields import Channel, Field, Reading, Unit
 from bridge.statefile import StateFile
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ LARGEST = 1e9
 class Outlet(Protocol):
     """Where totals go (MqttSink)."""
 
-    def publish_energy(self, device: str, unit: Unit, values: Mapping[str, Value]) -> None:
+    def publish_energy(self, device: str, unit: Unit, values: Mapping[str, float]) -> None:
         """Publish the totals of a unit, retained."""
 
 
@@ -138,7 +138,7 @@ class EnergyKeeper:
             totals = now[place]
             if counted.published != totals:
                 counted.published = totals
-                self._outlet.publish_energy(place[0], counted.unit, {**totals})
+                self._outlet.publish_energy(place[0], counted.unit, totals)
 
     def _tell(self, trouble: str | None) -> None:
         if trouble is not None and trouble != self._trouble:

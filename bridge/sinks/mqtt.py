@@ -162,10 +162,10 @@ class MqttSink:
         """Publish a unit's settings once more, as they were read last."""
         self.broker.publish_again(f"{self._of(device, unit)}/settings".__eq__)
 
-    def publish_energy(self, device: str, unit: Unit, values: Mapping[str, Value]) -> None:
+    def publish_energy(self, device: str, unit: Unit, values: Mapping[str, float]) -> None:
         """Publish the estimated energies of a unit, retained."""
-        values = {**values, "ts": timestamp(time.monotonic())}
-        self.broker.publish(Message(f"{self._of(device, unit)}/energy", encode(values), qos=1, retain=True))
+        text = encode({**values, "ts": timestamp(time.monotonic())})
+        self.broker.publish(Message(f"{self._of(device, unit)}/energy", text, qos=1, retain=True))
 
     def close(self, seconds: float) -> bool:
         """Say offline, bring everything out, disconnect; True when all was acknowledged in time."""
