@@ -320,7 +320,7 @@ class Bridge:
             self.process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env={**os.environ, "STATE_DIRECTORY": str(self.folder / "state"), **self.environ},
+                env={**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), **self.environ},
                 stdin=subprocess.DEVNULL,
                 stderr=output if self.stderr is None else self.stderr,
             )
