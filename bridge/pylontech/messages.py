@@ -25,7 +25,6 @@ from bridge.fields import (
     CELL_VOLTAGE,
     CURRENT,
     FLAG,
-    PROBLEM,
     TEMPERATURE,
     TEXT,
     Field,
@@ -33,7 +32,6 @@ from bridge.fields import (
     Quantity,
     Value,
 )
-from bridge.pylontech import stack
 from bridge.pylontech import values as v
 from bridge.pylontech.frame import encode
 from bridge.pylontech.plausible import RANGES, check_capacity, check_cells, check_ranges, refuse
@@ -119,7 +117,7 @@ def analog(info: bytes, address: int) -> Values:
     _check_echo(info, 1, address)
     values, end, items = _analog_record(info, 2)
     # Items beyond the fourth are not documented; a reply without them ends right behind its last value.
-    _check_end(info, end, 16 if items > 4 else 0)
+    check_end(info, end, 16 if items > 4 else 0)
     return values
 
 
@@ -138,7 +136,7 @@ def analog_group(info: bytes) -> list[Values | None]:
         else:
             modules.append(None)
             end = asleep
-    _check_end(info, end, 0)
+    check_end(info, end, 0)
     return modules
 
 
@@ -229,7 +227,8 @@ def _module_count(info: bytes) -> int:
     return info[1]
 
 
-def _check_end(info: bytes, end: int, tolerated: int) -> None:
+def check_end(info: bytes, end: int, tolerated: int) -> None:
+    """Raise ProtocolError "length" unless INFO ends there, or by at most so many bytes later."""
     if not 0 <= len(info) - end <= tolerated:
         raise ProtocolError("length", f"{len(info)} bytes of INFO, {end} of them explained", info)
 
@@ -300,7 +299,7 @@ def alarm(info: bytes, address: int) -> Values:
     """
     _check_echo(info, 1, address)
     values, end = _alarm_record(info, 2)
-    _check_end(info, end, EXTRA)
+    check_end(info, end, EXTRA)
     return values
 
 
@@ -321,7 +320,7 @@ def alarm_group(info: bytes) -> list[Values]:
     for _ in range(count):
         values, end = _alarm_record(info, end)
         modules.append(values)
-    _check_end(info, end, 0)
+    check_end(info, end, 0)
     return modules
 
 
@@ -497,7 +496,7 @@ def management(info: bytes, address: int) -> Values:
     Limits are of this module alone. Raises ProtocolError: "length", "foreign", "implausible".
     """
     _check_echo(info, 0, address)
-    _check_end(info, 10, 0)
+    check_end(info, 10, 0)
     return _management_record(info, 1)
 
 
@@ -508,7 +507,7 @@ def management_group(info: bytes) -> list[Values]:
     """
     if not info or not 1 <= info[0] <= 16:
         raise ProtocolError("length", f"{len(info)} bytes of INFO", info)
-    _check_end(info, 1 + 9 * info[0], 0)
+    check_end(info, 1 + 9 * info[0], 0)
     return [_management_record(info, 1 + 9 * n) for n in range(info[0])]
 
 
@@ -524,27 +523,27 @@ def _management_record(info: bytes, at: int) -> Values:
 
 def parameters(info: bytes) -> Values:
     """Return the protection levels of a 47h reply; keys: PARAMETER_ROWS.fields. Raises ProtocolError "length"."""
-    _check_end(info, 1 + PARAMETER_ROWS.size, 0)
+    check_end(info, 1 + PARAMETER_ROWS.size, 0)
     return PARAMETER_ROWS.decode(info, 1)
 
 
 def identity(info: bytes) -> Values:
     """Return model, software version and manufacturer of a 51h reply. Raises ProtocolError."""
-    _check_end(info, IDENTITY_ROWS.size, 0)
+    check_end(info, IDENTITY_ROWS.size, 0)
     return IDENTITY_ROWS.decode(info)
 
 
 def serial_number(info: bytes, address: int) -> Values:
     """Return the serial number of a 93h reply, None when it is blank. Raises ProtocolError."""
     _check_echo(info, 0, address)
-    _check_end(info, 1 + SERIAL_ROWS.size, 0)
+    check_end(info, 1 + SERIAL_ROWS.size, 0)
     return SERIAL_ROWS.decode(info, 1)
 
 
 def firmware(info: bytes, address: int) -> Values:
     """Return the versions of a 96h reply. Raises ProtocolError."""
     _check_echo(info, 0, address)
-    _check_end(info, 1 + FIRMWARE_ROWS.size, 0)
+    check_end(info, 1 + FIRMWARE_ROWS.size, 0)
     return FIRMWARE_ROWS.decode(info, 1)
 
 
@@ -564,93 +563,3 @@ def module_fields(cells: int, sensors: int) -> tuple[Field, ...]:
         *SERIAL_ROWS.fields,
         *FIRMWARE_ROWS.fields,
     )
-
-
-# -- 61h to 63h: what an inverter asks, answered for the whole stack ---------------------------------------------------
-
-# fmt: off
-SYSTEM_ANALOG_ROWS = Payload("system analog values", (
-    Row(k.VOLTAGE, "H", milli),
-    # unconfirmed: the current behind it counts in 10 mA or in 100 mA, the sources differ; so it is not read
-    Row(k.SOC, "2xB"),
-    Row(stack.CYCLES_AVERAGE, "H"),
-    Row(k.CYCLES, "H"),
-    Row(k.SOH, "B"),
-    Row(stack.SOH_MIN, "B"),
-    Row(k.CELL_MAX, "H", milli),
-    Row(stack.CELL_MAX_MODULE, "B", str),
-    Row(k.CELL_MAX_NUMBER, "B"),
-    Row(k.CELL_MIN, "H", milli),
-    Row(stack.CELL_MIN_MODULE, "B", str),
-    Row(k.CELL_MIN_NUMBER, "B"),
-    Row(Field("cell_average_temperature", TEMPERATURE, "Average cell temperature", level=DIAGNOSTIC), "H", celsius),
-    Row(k.HOTTEST, "H", celsius),
-    Row(stack.HOTTEST_MODULE, "Bx", str),
-    Row(k.COLDEST, "H", celsius),
-    Row(stack.COLDEST_MODULE, "Bx", str),
-    Row(k.MOS_TEMPERATURE, "H", celsius),
-    Row(Field("mos_max_temperature", TEMPERATURE, "Highest MOSFET temperature", level=DIAGNOSTIC), "H2x", celsius),
-    Row(Field("mos_min_temperature", TEMPERATURE, "Lowest MOSFET temperature", level=DIAGNOSTIC), "H2x", celsius),
-    Row(k.TEMPERATURE, "H", celsius),
-    Row(Field("max_temperature", TEMPERATURE, "Highest module temperature", level=DIAGNOSTIC), "H2x", celsius),
-    Row(Field("min_temperature", TEMPERATURE, "Lowest module temperature", level=DIAGNOSTIC), "H2x", celsius),
-))
-SYSTEM_MANAGEMENT_ROWS = Payload("system management", (
-    Row(k.CHARGE_VOLTAGE_LIMIT, "H", milli),
-    # unconfirmed: both current limits behind them count in 10 mA or in 100 mA; so they are not read
-    Row(k.DISCHARGE_VOLTAGE_LIMIT, "H4x", milli),
-))
-SYSTEM_ALARM_BITS = (
-    Bit(1, 7, Field("high_voltage_warning", PROBLEM, "High voltage warning")),
-    Bit(1, 6, Field("low_voltage_warning", PROBLEM, "Low voltage warning")),
-    Bit(1, 5, Field("cell_high_voltage_warning", PROBLEM, "Cell high voltage warning")),
-    Bit(1, 4, Field("cell_low_voltage_warning", PROBLEM, "Cell low voltage warning")),
-    Bit(1, 3, Field("high_temperature_warning", PROBLEM, "High temperature warning")),
-    Bit(1, 2, Field("low_temperature_warning", PROBLEM, "Low temperature warning")),
-    Bit(1, 1, Field("mos_temperature_warning", PROBLEM, "MOSFET temperature warning")),
-    Bit(1, 0, Field("cell_imbalance_warning", PROBLEM, "Cell imbalance warning")),
-    Bit(2, 7, Field("temperature_difference_warning", PROBLEM, "Temperature difference warning")),
-    Bit(2, 6, Field("charge_current_warning", PROBLEM, "Charge current warning")),
-    Bit(2, 5, Field("discharge_current_warning", PROBLEM, "Discharge current warning")),
-    Bit(2, 4, Field("internal_communication_warning", PROBLEM, "Internal communication warning")),
-    Bit(3, 7, k.MODULE_OVER_VOLTAGE),
-    Bit(3, 6, k.MODULE_UNDER_VOLTAGE),
-    Bit(3, 5, Field("cell_over_voltage", PROBLEM, "Cell over voltage")),
-    Bit(3, 4, k.CELL_UNDER_VOLTAGE),
-    Bit(3, 3, k.OVER_TEMPERATURE),
-    Bit(3, 2, k.UNDER_TEMPERATURE),
-    Bit(3, 1, Field("mos_over_temperature", PROBLEM, "MOSFET over temperature")),
-    Bit(4, 6, k.CHARGE_OVER_CURRENT),
-    Bit(4, 5, k.DISCHARGE_OVER_CURRENT),
-    Bit(4, 3, k.SYSTEM_FAULT),
-)
-SYSTEM_ALLOWANCES = (
-    Bit(1, 7, k.CHARGE_ENABLE),
-    Bit(1, 6, k.DISCHARGE_ENABLE),
-    Bit(1, 5, stack.CHARGE_WANTED),
-)
-# fmt: on
-"""60h is not read: its layout rests on one emulator. 61h to 63h rest on emulators and converters that agree."""
-
-
-def system_analog(info: bytes) -> Values:
-    """Return a stack's values from a 61h reply overheard between an inverter and a battery. Raises ProtocolError."""
-    _check_end(info, SYSTEM_ANALOG_ROWS.size, 0)
-    values = SYSTEM_ANALOG_ROWS.decode(info)
-    check_ranges(values)
-    return values
-
-
-def system_alarm(info: bytes) -> Values:
-    """Return a stack's warnings and protections from a 62h reply. Raises ProtocolError."""
-    _check_end(info, 4, 0)
-    return {bit.field.key: bool(info[bit.byte - 1] >> bit.bit & 1) for bit in SYSTEM_ALARM_BITS}
-
-
-def system_management(info: bytes) -> Values:
-    """Return a stack's voltage limits and allowances from a 63h reply. Raises ProtocolError."""
-    _check_end(info, SYSTEM_MANAGEMENT_ROWS.size + 1, 0)
-    values = SYSTEM_MANAGEMENT_ROWS.decode(info)
-    check_ranges(values)
-    values.update((bit.field.key, bool(info[-1] >> bit.bit & 1)) for bit in SYSTEM_ALLOWANCES)
-    return values

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import console, console_cells, console_frame, messages
+from bridge.pylontech import console, console_cells, console_frame, messages, system_messages
 from bridge.pylontech.frame import Decoder, Refusal, encode, reply_info
 from tests.pylontech.build import CAPTURES, capture
 
@@ -43,7 +43,7 @@ def test_a_captured_frame_means_what_stands_beside_it(name: str) -> None:
         assert refusal.value.code == wanted["code"]
         return
     info = reply_info(frame, request.address)
-    read = getattr(messages, wanted["read"])
+    read = getattr(messages, wanted["read"], None) or getattr(system_messages, wanted["read"])
     result = read(info, wanted["address"]) if "address" in wanted else read(info)
     found, meant = (result, wanted["modules"]) if "modules" in wanted else ([result], [wanted["values"]])
     for values, expected in zip(found, meant, strict=True):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ProtocolError
-from bridge.pylontech import messages
+from bridge.pylontech import messages, system_messages
 from bridge.pylontech import values as values_of
 from bridge.pylontech.frame import Decoder, decode, reply_info
 from bridge.pylontech.plausible import Watch
@@ -155,7 +155,7 @@ def test_any_payload_is_read_or_refused_and_nothing_else_happens(info: bytes) ->
     for name in ("analog_group", "alarm_group", "management_group", "parameters", "identity", "system_analog",
                  "system_alarm", "system_management"):  # fmt: skip
         try:
-            getattr(messages, name)(info)
+            (getattr(messages, name, None) or getattr(system_messages, name))(info)
         except ProtocolError:
             continue
 

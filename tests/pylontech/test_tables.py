@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 from bridge.fields import Field
-from bridge.pylontech import console, console_cells, messages, stack
+from bridge.pylontech import console, console_cells, messages, stack, system_messages
 from bridge.pylontech import values as v
 from tests.pylontech.build import capture
 
@@ -19,7 +19,7 @@ SETS = {
     "stack": stack.FIELDS,
     "parameters": messages.PARAMETER_ROWS.fields,
     "pwrsys": console.PWRSYS_FIELDS,
-    "system analog": messages.SYSTEM_ANALOG_ROWS.fields,
+    "system analog": system_messages.SYSTEM_ANALOG_ROWS.fields,
 }
 
 
@@ -39,7 +39,8 @@ def test_a_key_means_the_same_whatever_brings_it() -> None:
 
 
 def test_no_two_rows_claim_the_same_bit() -> None:
-    for bits in (messages.BITS, messages.ALLOWANCES, messages.SYSTEM_ALARM_BITS, messages.SYSTEM_ALLOWANCES):
+    whole = (system_messages.SYSTEM_ALARM_BITS, system_messages.SYSTEM_ALLOWANCES)
+    for bits in (messages.BITS, messages.ALLOWANCES, *whole):
         places = [(bit.byte, bit.bit) for bit in bits]
         assert len(places) == len(set(places))
     masks = [event.mask for event in console.EVENTS]
@@ -49,8 +50,8 @@ def test_no_two_rows_claim_the_same_bit() -> None:
 @pytest.mark.parametrize(
     ("payload", "size"),
     [(messages.MANAGEMENT_ROWS, 8), (messages.PARAMETER_ROWS, 24), (messages.IDENTITY_ROWS, 32),
-     (messages.SERIAL_ROWS, 16), (messages.FIRMWARE_ROWS, 5), (messages.SYSTEM_ANALOG_ROWS, 49),
-     (messages.SYSTEM_MANAGEMENT_ROWS, 8)],
+     (messages.SERIAL_ROWS, 16), (messages.FIRMWARE_ROWS, 5), (system_messages.SYSTEM_ANALOG_ROWS, 49),
+     (system_messages.SYSTEM_MANAGEMENT_ROWS, 8)],
     ids=lambda value: value.name if isinstance(value, messages.Payload) else str(value),
 )  # fmt: skip
 def test_a_payload_has_its_documented_size(payload: messages.Payload, size: int) -> None:
