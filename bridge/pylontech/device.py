@@ -35,6 +35,7 @@ class Options(DeviceOptions):
     identity_interval: float = option(60.0, minimum=5, maximum=86400, doc="s after which a serial number is read again")
     settings_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of versions")
     request: Literal["single", "group"] = option("single", doc="RS485: ask each module, or a whole group")
+    inverter_set: bool = option(False, doc="RS485: ask for health and warnings as newer inverters do (61h, 62h)")
     turnaround: float = option(0.15, minimum=0.02, maximum=1, doc="s a module may think; longer is learned")
     login: bool = option(False, doc="console: whether to log in to its debug mode, which alone tells the limits")
     max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")

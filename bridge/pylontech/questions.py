@@ -9,11 +9,13 @@ from functools import cache
 from bridge.fields import PLAIN, TEXT, Field, Level
 from bridge.pylontech import messages as m
 from bridge.pylontech import stack
+from bridge.pylontech import system_messages as sm
 from bridge.pylontech import values as v
 from bridge.pylontech.frame import SMALLEST
 
 FIRST, LAST = 2, 13
-"""Numbers of a group's master and of its last module. unconfirmed: how a 13th to 16th would be addressed."""
+"""Numbers of a group's master and of the last module that is looked for. unconfirmed: that a 13th and 14th follow, so
+they are asked only where they are listed; where a 15th would be nobody knows."""
 LONGEST_PAUSE = 8.0
 """Seconds between two questions to a module that stays silent; before that 1, 2 and 4."""
 DEAD_CODES = (0x90, 0x91)
@@ -32,6 +34,7 @@ def published_fields() -> dict[str, tuple[Field, ...]]:
     """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells and 6 sensors."""
     return {
         "stack on RS485": (*stack.FIELDS, *ROOT_FIELDS),
+        "stack on RS485, with inverter_set": sm.TOLD,
         "module on RS485": (*m.module_fields(16, 6), ADDRESS),
     }
 
@@ -62,6 +65,8 @@ SIZES = {
     m.MANAGEMENT: 2 + m.MANAGEMENT_ROWS.size,
     m.SERIAL_NUMBER: 1 + m.SERIAL_ROWS.size,
     m.FIRMWARE: 1 + m.FIRMWARE_ROWS.size,
+    m.SYSTEM_ANALOG: sm.SYSTEM_ANALOG_ROWS.size,
+    m.SYSTEM_ALARM: 4,
 }
 """Bytes of INFO in a reply."""
 
@@ -112,11 +117,15 @@ ASKS = {ask.command: ask for ask in (
     Ask(m.FIRMWARE,      "firmware",   m.firmware,                           _size(SIZES[m.FIRMWARE])),
     Ask(m.IDENTITY,      "identity",   lambda info, _: m.identity(info),     _size(SIZES[m.IDENTITY])),
     Ask(m.PARAMETERS,    "parameters", lambda info, _: m.parameters(info),   _size(SIZES[m.PARAMETERS])),
+    Ask(m.SYSTEM_ANALOG, "system",     lambda info, _: sm.told(sm.system_analog(info)), _size(SIZES[m.SYSTEM_ANALOG])),
+    Ask(m.SYSTEM_ALARM,  "warnings",   lambda info, _: sm.told(sm.system_alarm(info)),  _size(SIZES[m.SYSTEM_ALARM])),
 )}
 # fmt: on
 ROUTINE = (m.ALARM, m.MANAGEMENT, m.ANALOG)
 """What every module is asked, in this order: what it measures last, so that its state is published whole."""
 OF_THE_MASTER = (m.IDENTITY, m.PARAMETERS)
+INVERTER_SET = (m.SYSTEM_ANALOG, m.SYSTEM_ALARM)
+"""What only newer masters answer, asked where it is configured; others may stay silent to it."""
 
 
 @dataclass(slots=True)

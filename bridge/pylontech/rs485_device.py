@@ -27,7 +27,6 @@ from bridge.pylontech.questions import (
     DEAD_CODES,
     FIRST,
     LAST,
-    OF_THE_MASTER,
     PROTOCOL_VERSION,
     ROUTINE,
     Question,
@@ -131,7 +130,7 @@ class StackDevice(StackReader):
         """Return the one slow question that is due for longest: a serial number, a version, a setting."""
         due: list[tuple[float, int, int]] = []
         for number, station in enumerate(ready):
-            commands = (m.SERIAL_NUMBER, m.FIRMWARE, *OF_THE_MASTER) if number == 0 else (m.SERIAL_NUMBER, m.FIRMWARE)
+            commands = (m.SERIAL_NUMBER, m.FIRMWARE, *(self._of_the_master if number == 0 else ()))
             due += [(station.due.get(c, 0.0), c, station.address) for c in commands if station.asks(c, now)]
         if not due:
             return None

@@ -18,6 +18,7 @@ from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import Reading
 from bridge.pylontech import messages as m
+from bridge.pylontech import system_messages as sm
 from bridge.pylontech import values as v
 from bridge.pylontech.connection import Answer, Line
 from bridge.pylontech.frame import Refusal
@@ -26,6 +27,7 @@ from bridge.pylontech.questions import (
     ASKS,
     DAMAGED_CODES,
     DEAD_CODES,
+    INVERTER_SET,
     OF_THE_MASTER,
     ROOT_FIELDS,
     ROUTINE,
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 
 REFUSED_FOR, MEASURING_REFUSED_FOR = 3600.0, 5.0
 """Seconds for which a refusal is believed that was heard twice."""
+WARNINGS_INTERVAL = 10.0
+"""Seconds between questions of the inverter's set."""
 UNANSWERED_FOR = 30.0
 """Seconds after which a slow question that was not answered is asked again."""
 GROUP_PAUSE = 10.0
@@ -74,6 +78,8 @@ class StackReader:
         self._probe_due = 0.0
         self._probe_last = 0
         self._group_refused_until: dict[tuple[int, int], float] = {}
+        self._heard: set[int] = set()
+        """What the master has answered at least once."""
         self._group_answered: set[tuple[int, int]] = set()
         self._stations: dict[int, Station] = {}
         self._news: list[Module] = []
@@ -81,8 +87,10 @@ class StackReader:
         self._every = {m.ALARM: options.alarms_interval, m.MANAGEMENT: options.limits_interval}
         self._every |= {m.SERIAL_NUMBER: options.identity_interval}
         self._every |= dict.fromkeys((m.FIRMWARE, *OF_THE_MASTER), options.settings_interval)
+        self._every |= dict.fromkeys(INVERTER_SET, WARNINGS_INTERVAL)
+        self._of_the_master = OF_THE_MASTER + INVERTER_SET * options.inverter_set
         self._age = options.max_age or max(10.0, 3 * options.interval)
-        self._units = Units(options.name, self._age, ROOT_FIELDS)
+        self._units = Units(options.name, self._age, ROOT_FIELDS + sm.TOLD * options.inverter_set)
         self._set_sources()
         if options.modules != "auto":
             self._stations = {address: Station(address) for address in options.modules}
@@ -102,6 +110,7 @@ class StackReader:
                 name: Source(name, age(options.settings_interval), lasting=True)
                 for name in ("firmware", "identity", "parameters")
             },
+            **{name: Source(name, age(WARNINGS_INTERVAL), lasting=True) for name in ("system", "warnings")},
             VERSION_ASKED: Source(VERSION_ASKED, float("inf"), lasting=True),
         }
 
@@ -181,6 +190,11 @@ class StackReader:
         station = self._stations[asked.address]
         station.due[asked.command] = time.monotonic() + (0.0 if asked.command in ROUTINE else UNANSWERED_FOR)
         silent = isinstance(err, NoReply)
+        if silent and asked.command in INVERTER_SET:
+            if asked.command not in self._heard:
+                station.refused_until[asked.command] = time.monotonic() + REFUSED_FOR
+                log.info("%s: %s is not answered; asking again in an hour", self._options.name, named(asked))
+            return
         if isinstance(err, Refusal):
             self._refused(station, asked, err)
             silent = err.code in DEAD_CODES
@@ -258,7 +272,8 @@ class StackReader:
             return  # it fell into doubt while this answer was under way
         if asked.command == m.SERIAL_NUMBER:
             self._check_serial(station, values)
-        elif asked.command in OF_THE_MASTER:
+        elif asked.command in self._of_the_master:
+            self._heard.add(asked.command)
             self._units.take_root(self._source(asked.command), values, answer.at)
             self._units.learn_root(model=values.get(v.MODEL.key), firmware=values.get(v.SOFTWARE.key))
             self._root_news = True

@@ -6,6 +6,8 @@
 
 60h is not read: its layout rests on one emulator. 61h to 63h rest on emulators and converters that agree, but for the
 unit of their currents (10 mA or 100 mA), which are therefore not read.
+Of their values the ones are published (TOLD) that the modules do not tell one by one: 63h has none of those, so it is
+only read where it was recorded.
 Source: ai-republic/bms-to-inverter, dalathegreat/Battery-Emulator, Fahmula/esphome-pylontech-rs485.
 """
 
@@ -105,3 +107,16 @@ def system_management(info: bytes) -> Values:
     check_ranges(values)
     values.update((bit.field.key, bool(info[-1] >> bit.bit & 1)) for bit in SYSTEM_ALLOWANCES)
     return values
+
+
+# fmt: off
+TOLD = tuple(
+    row.field for row in SYSTEM_ANALOG_ROWS.rows if row.field in (k.SOH, stack.SOH_MIN) or row.field not in stack.FIELDS
+) + tuple(bit.field for bit in SYSTEM_ALARM_BITS)
+# fmt: on
+_TOLD_KEYS = frozenset(field.key for field in TOLD)
+
+
+def told(values: Values) -> Values:
+    """Return those values of a reply that are published: what the modules tell by themselves is truer."""
+    return {key: value for key, value in values.items() if key in _TOLD_KEYS}
