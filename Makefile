@@ -24,9 +24,10 @@ bench: ## ratios against the wire and against peers, in one run
 	@.ci/setup dev,demo mosquitto
 	$(PYTHON) -m bench
 
-soak: ## long runs with faults at random, MINUTES=5
+soak: ## long runs with faults at random, MINUTES=5; writes docs/soak.md
 	@.ci/setup dev,demo mosquitto
-	SOAK_MINUTES=$(MINUTES) $(PYTHON) -m pytest -m soak
+	SOAK_MINUTES=$(MINUTES) FLOOD=1000000 $(PYTHON) -m pytest -m soak
+	$(PYTHON) -m tests.soak --minutes $(MINUTES) --report docs/soak.md
 
 lock: ## newer packages for installations, with their hashes, and the list of parts
 	@.ci/setup dev,demo mosquitto
