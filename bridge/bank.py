@@ -168,7 +168,8 @@ class Bank:
         members = {}
         for identity, (device, reading) in chosen.items():
             # a module first read without its serial number goes on as itself when that is known
-            member = self._members.get(identity) or self._members.get(f"{device}/{reading.unit.path}")
+            names = (identity, f"{device}/{reading.unit.path}", f"{device}/{reading.unit.place}")
+            member = next((self._members[name] for name in names if name in self._members), None)
             if member is None:
                 member = _Member(self._rules.limits)
                 self._newest_module_at = now

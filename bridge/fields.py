@@ -114,6 +114,9 @@ class Unit:
     manufacturer: str | None = None
     model: str | None = None
     firmware: str | None = None
+    place: str | None = None
+    """Where a part sits (an address, a position), if it has been told apart by that. Of two units of one device at one
+    place, one of which tells no serial number, only the one that spoke last is there: it is the same thing."""
     settings: tuple[Field, ...] = ()
     controls: tuple[Field, ...] = ()
     """What can be set right now: rows of a settings table (settings.Setting), with the bounds of this very unit.

@@ -60,6 +60,21 @@ class Board:
             known = self._newest.get(place)
             if known is None or reading.at > known.at:
                 self._newest[place] = reading
+                self._forget_former_name(device, reading)
+
+    def _forget_former_name(self, device: str, reading: Reading) -> None:
+        """Drop what was read of the same module under another name, or it would count twice until that is too old.
+
+        A module is known by its place until it tells its serial number.
+        """
+        unit = reading.unit
+        if unit.place is None:
+            return
+        for owner, path in list(self._newest):
+            other = self._newest[owner, path].unit
+            same = owner == device and path != unit.path and other.place == unit.place
+            if same and (unit.serial is None or other.serial is None):
+                del self._newest[owner, path]
 
     def presence(self, device: str, unit: Unit, online: bool) -> None:
         """Ages decide here, not events: a module's last values count until they are too old."""

@@ -83,6 +83,21 @@ def test_the_board_keeps_the_newest_reading_of_each_unit_of_its_devices() -> Non
     assert {place: one.values["soc"] for place, one in board.readings().items()} == {("bus", "2"): 50.0}
 
 
+def test_a_module_that_gets_another_name_counts_once() -> None:
+    """Else its limits would count twice until what was read under the first name is too old."""
+    board = Board(["bus"])
+    board.take("bus", reading("2", state(), 10.0, place="2"))
+    board.take("bus", reading("3", state(), 10.0, place="3"))
+    board.take("bus", reading("P123", state(), 11.0, place="2", serial="P123"))
+    assert set(board.readings()) == {("bus", "3"), ("bus", "P123")}
+    board.take("bus", reading("P124", state(), 12.0, place="2", serial="P124"))
+    assert set(board.readings()) == {("bus", "3"), ("bus", "P123"), ("bus", "P124")}, (
+        "two modules with names of their own"
+    )
+    board.take("bus", reading("2", state(), 13.0, place="2"))
+    assert set(board.readings()) == {("bus", "3"), ("bus", "2")}
+
+
 def test_it_publishes_when_complete_and_its_state_all_the_time(site: Site) -> None:
     await_true(lambda: site.paper.states, 2, "a state")
     assert site.paper.states[-1].values["phase"] == "waiting"

@@ -91,6 +91,11 @@ class Module:
             self._blank = dict.fromkeys(merged)
             self._state_until = -inf
 
+    def put(self, place: str) -> None:
+        """Note where the module is plugged in."""
+        self.place = place
+        self.unit = replace(self.unit, place=place)
+
     def learn(self, *, model: Value = None, firmware: Value = None) -> None:
         """Note who the module is; its unit is made anew only when that is news."""
         model = self.unit.model if model is None else str(model)
@@ -243,7 +248,7 @@ class Units:
             if displaced.serial is None:
                 # it has a name of its own now, so nobody else is there
                 self._modules.pop(displaced.path, None)
-        module.place = place
+        module.put(place)
         self.places[place] = module
 
     # -- what the stack says
