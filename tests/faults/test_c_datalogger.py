@@ -12,7 +12,6 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,8 @@ __all__ = ["short"]
 pytestmark = pytest.mark.usefixtures("short")
 
 INPUT = 4
+PUSHED = 3
+"""States that one push makes, one for each of its blocks of inputs: when all have come, no more may come."""
 
 
 @pytest.fixture
@@ -240,7 +241,7 @@ def test_c7_a_frame_with_a_wrong_crc_is_dropped_and_counted(stick: LxpSimulator)
 
 def test_c8_another_inverters_frames_are_not_mixed_in(stick: LxpSimulator, caplog: pytest.LogCaptureFixture) -> None:
     with site(stick, interval=0.0) as house:
-        house.await_states(3)
+        house.await_states(PUSHED)
         seen = len(house.sink.readings)
         stick.faults.other_inverter = "9999999999"
         for _ in range(3):
@@ -252,7 +253,7 @@ def test_c8_another_inverters_frames_are_not_mixed_in(stick: LxpSimulator, caplo
 
 def test_c8_another_dataloggers_frames_are_not_mixed_in(stick: LxpSimulator) -> None:
     with site(stick, interval=0.0, datalogger=DATALOG) as house:
-        house.await_states(2)
+        house.await_states(PUSHED)
         seen = len(house.sink.readings)
         stick.faults.other_datalog = "BB00000000"
         stick.push()
@@ -312,7 +313,7 @@ def test_c9_a_block_handed_out_in_place_of_ours_is_stored_where_it_belongs(stick
 
 def test_c9_a_single_word_that_nobody_asked_for_is_no_reading(stick: LxpSimulator) -> None:
     with site(stick, interval=0.0) as house:
-        house.await_states(3)
+        house.await_states(PUSHED)
         seen = len(house.sink.readings)
         stick.protocol = 1
         stick.foreign_read(INPUT, 4, 1)  # a request of another client, sent back, has the same bytes
@@ -383,7 +384,7 @@ def test_c12_a_forged_broadcast_is_not_taken(source: str | None) -> None:
         await_true(lambda: house.device is not None and house.device.fileno() is not None, 5, "it listens")
         with quiet(tcp_port=None, udp=("127.0.0.1", port)) as one:
             one.push()
-            house.await_states(2)
+            house.await_states(PUSHED)
             seen = len(house.sink.readings)
             one.plant.battery.soc = 11.0
             one.forge(one.frame(INPUT, 0, 40), "127.0.0.2")
@@ -392,7 +393,7 @@ def test_c12_a_forged_broadcast_is_not_taken(source: str | None) -> None:
             assert len(house.sink.readings) == seen
             one.plant.battery.soc = 60.0
             one.push()
-            house.await_states(seen + 1)
+            house.await_states(2 * PUSHED)
             assert {reading.values["soc"] for reading in house.states()} == {60}
 
 
@@ -425,26 +426,33 @@ def test_c13_being_kicked_out_again_and_again_is_told_and_slows_us_down(
 ) -> None:
     monkeypatch.setattr(device_module, "STABLE", 30.0)
     stick.ports.most = 1
+    chosen: list[tuple[float, float, bool]] = []
+    pause = device_module.LxpDevice.pause
+
+    def noting(device: device_module.LxpDevice) -> float:
+        """Note when a pause is chosen, how long it is, and whether the fight was told by then."""
+        seconds = pause(device)
+        chosen.append((time.monotonic(), seconds, "may be taking our place" in caplog.text))
+        return seconds
+
+    monkeypatch.setattr(device_module.LxpDevice, "pause", noting)
     with site(stick) as house:
-        begins: list[float] = []
-
-        def connects() -> None:
-            accepted = stick.ports.accepted
-            await_true(lambda: stick.ports.accepted > accepted or stick.ports.peers, 10, "it connects")
-            begins.append(time.monotonic())
-
-        deadline = time.monotonic() + 20
-        while "may be taking our place" not in caplog.text:
-            assert time.monotonic() < deadline
-            connects()
+        for kicks in range(1, device_module.KICKED + 2):
+            house.await_online()
             with Client.to(stick.port):
-                house.await_failure("link", len(begins))
-            await_true(lambda: not stick.ports.peers, 5, "the other one has gone")
-        connects()
-        gaps = [later - earlier for earlier, later in pairwise(begins)]
-        longest = device_module.REOPEN[1]
-        assert gaps[-1] >= 0.7 * longest, "as slow as can be"
-        assert max(gaps[:-1]) < 0.7 * longest, "not before it is a fight"
+                house.await_failure("link", kicks)
+                house.await_offline()
+        house.await_online()
+        back = time.monotonic()
+    longest = device_module.REOPEN[1]
+    before, fight = chosen[: device_module.KICKED - 1], chosen[device_module.KICKED - 1 :]
+    assert len(fight) == 2
+    assert not any(told for _, _, told in before)
+    assert all(told for _, _, told in fight)
+    assert max(seconds for _, seconds, _ in before) < 0.7 * longest, "not before it is a fight"
+    assert min(seconds for _, seconds, _ in fight) >= 0.7 * longest, "as slow as can be"
+    at, seconds, _ = fight[-1]
+    assert back - at >= seconds, "the pause is kept"
     assert caplog.text.count("may be taking our place") == 1
 
 
@@ -463,7 +471,7 @@ def test_c13_a_stick_that_resets_every_connection_is_called_locked_or_taken(
 
 def test_b20_absurd_values_with_a_good_crc_are_refused_and_counted(stick: LxpSimulator) -> None:
     with site(stick, interval=0.0) as house:
-        house.await_states(3)
+        house.await_states(PUSHED)
         stick.plant.battery.soc = 130.0
         seen = len(house.states())
         stick.foreign_read(INPUT, 0, 40)

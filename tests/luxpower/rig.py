@@ -73,6 +73,7 @@ class Site:
         self.folder = folder
         self.publisher = Publisher("house", lambda c: build(self.options, c), [self.sink], self.stop, self._records)
         self._thread = threading.Thread(target=self.publisher.run, name="house")
+        self._looked: dict[str, int] = {}
 
     def _records(self) -> Records | None:
         """Where writes are recorded, read anew by each site, as by a program that starts."""
@@ -130,12 +131,23 @@ class Site:
         await_true(lambda: self.failures.get(kind, 0) >= count, seconds, f"{count} x {kind}; there are {self.failures}")
 
     def await_offline(self, path: str = "", seconds: float = 5.0) -> None:
-        await_true(lambda: ([p for p in self.sink.presences if p[0] == path] or [None])[-1] == (path, False), seconds,
-                   f"{path or 'it'} offline: {self.sink.presences}")  # fmt: skip
+        self._await_presence(path, False, seconds)
 
     def await_online(self, path: str = "", seconds: float = 5.0) -> None:
-        await_true(lambda: ([p for p in self.sink.presences if p[0] == path] or [None])[-1] == (path, True), seconds,
-                   f"{path or 'it'} online: {self.sink.presences}")  # fmt: skip
+        self._await_presence(path, True, seconds)
+
+    def _await_presence(self, path: str, online: bool, seconds: float) -> None:
+        """Wait until a unit is so, or has been since the last time one was waited for: a short absence may be over."""
+        waited = f"{path or 'it'} {'online' if online else 'offline'}"
+        await_true(lambda: self._was(path, online), seconds, waited)
+
+    def _was(self, path: str, online: bool) -> bool:
+        told = list(self.sink.presences)
+        first = self._looked.get(path, 0)
+        if (path, online) in told[first:]:
+            self._looked[path] = told.index((path, online), first) + 1
+            return True
+        return next((so for unit, so in reversed(told) if unit == path), None) is online
 
 
 @contextmanager
