@@ -33,13 +33,53 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+PATIENCE = 4.0
+"""How many times as long an awaited event may take as the test says, which thinks of an idle machine: several
+programs share few cores here. It costs nothing while all is well. What the program promises to do in time is
+measured by a Stopwatch instead, without this."""
+
+
 def await_true(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait until `condition()` holds; fail with `what` when it does not in time."""
-    deadline = time.monotonic() + seconds
+    """Wait until `condition()` holds; fail with `what` when it does not in time (PATIENCE times `seconds`)."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.01)
+
+
+def starved(pid: int) -> float:
+    """Return the seconds in which threads of a process were ready to run and no processor was free for them.
+
+    0 for a process that has ended, and where the kernel does not tell.
+    """
+    waited = 0
+    with contextlib.suppress(OSError, IndexError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            waited += int((task / "schedstat").read_text().split()[1])
+    return waited / 1e9
+
+
+class Stopwatch:
+    """Measures a promise of the program: the time that went by, less what the machine kept it from running.
+
+    On an idle machine that is the time on the wall. Counted are the processes with these ids and the test's own,
+    since proxies, recorders and simulated devices live in it.
+    """
+
+    def __init__(self, *pids: int) -> None:
+        self._starved = {pid: starved(pid) for pid in (*pids, os.getpid())}
+        self._kept = 0.0
+        self.began = time.monotonic()
+
+    def look(self) -> None:
+        """Note how long was waited for a processor so far: of a process that ends it is not known any more."""
+        self._kept = max(self._kept, sum(max(0.0, starved(pid) - was) for pid, was in self._starved.items()))
+
+    def seconds(self, until: float | None = None) -> float:
+        """Return the seconds from the start to `until` (time.monotonic()), else to now."""
+        self.look()
+        return (until or time.monotonic()) - self.began - self._kept
 
 
 class Mosquitto:
@@ -84,7 +124,7 @@ class Mosquitto:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(number)
-            self._process.wait(10)
+            self._process.wait(10 * PATIENCE)
             self._process = None
 
     def __enter__(self) -> Mosquitto:
@@ -127,7 +167,7 @@ class Recorder:
         self.client.on_message = self._note
         await_true(lambda: _connects(self.client, port), 10, "somebody listens for the recorder")
         self.client.loop_start()
-        if not self._subscribed.wait(10):
+        if not self._subscribed.wait(10 * PATIENCE):
             raise AssertionError("the recorder could not subscribe")
 
     def _note(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
@@ -139,7 +179,7 @@ class Recorder:
 
     def wait(self, topic: str, wanted: Callable[[Message], bool] = lambda _: True, seconds: float = 10) -> Message:
         """Return the first message on `topic` that is wanted, waiting for it; messages seen already count."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         seen = 0
         while True:
             messages = self.on(topic)
@@ -296,6 +336,10 @@ class Proxy:
         source.close()
 
 
+ENDS_WITHIN = 3.0
+"""Seconds in which the bridge promises to end, whatever its devices and the broker do."""
+
+
 @dataclass
 class Bridge:
     """The bridge as a user starts it: a process with a config file."""
@@ -338,12 +382,24 @@ class Bridge:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def stop(self, seconds: float = 5) -> int:
-        """End it as a service manager would; return its exit status."""
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(seconds)
+    def stop(self) -> int:
+        """End it as a service manager would, within the promised time; return its exit status."""
+        watch = Stopwatch(self.pid)
+        self.send(signal.SIGTERM)
+        return self.await_end(watch)
+
+    def await_end(self, watch: Stopwatch) -> int:
+        """Wait until it has ended, within the promised time since the watch was started; return its exit status."""
+        process = self.process
+        assert process is not None
+
+        def ended() -> bool:
+            watch.look()
+            return process.poll() is not None
+
+        await_true(ended, ENDS_WITHIN, f"the bridge ends; its log: {self.log()[-2000:]}")
+        assert watch.seconds() <= ENDS_WITHIN, "it took too long to end"
+        return int(process.returncode)
 
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
@@ -369,7 +425,7 @@ class Bridge:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
-            self.process.wait(5)
+            self.process.wait(5 * PATIENCE)
 
 
 class Manager:

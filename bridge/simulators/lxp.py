@@ -496,16 +496,14 @@ class LxpSimulator(Simulator):
     def _transmit(self, parcels: list[_Parcel], plan: Plan) -> None:
         """Send joined frames piece by piece, behind what is being sent already."""
         peers = list(dict.fromkeys(peer for parcel in parcels for peer in parcel.peers))
-        for parcel in parcels:
-            if parcel.udp:
-                self.ports.datagram(parcel.data)
         socket_plan = plan if isinstance(plan, SocketPlan) else SocketPlan(plan.data)
         data = b"".join(parcel.data for parcel in parcels)[: socket_plan.drop_at]
         start = self._busy_until = max(time.monotonic(), self._busy_until)
-        for offset, piece in _pieces(data, socket_plan):
-            self._busy_until = start + offset
-            self._out.append((self._busy_until, partial(self._give, peers, piece)))
-        self._out.append((self._busy_until, partial(self._finish, parcels, peers, socket_plan)))
+        *pieces, (last_at, last) = _pieces(data, socket_plan) or [(0.0, b"")]
+        for offset, piece in pieces:
+            self._out.append((start + offset, partial(self._give, peers, piece)))
+        self._busy_until = start + last_at
+        self._out.append((self._busy_until, partial(self._finish, parcels, peers, last, socket_plan)))
         self._send_what_is_due()
 
     def _send_what_is_due(self) -> None:
@@ -521,12 +519,17 @@ class LxpSimulator(Simulator):
         for peer in peers:
             self.ports.drop(peer, reset)
 
-    def _finish(self, parcels: list[_Parcel], peers: list[Peer], plan: SocketPlan) -> None:
+    def _finish(self, parcels: list[_Parcel], peers: list[Peer], last: bytes, plan: SocketPlan) -> None:
+        """Log frames, then send the end of them: nobody shall ever hold a frame that is not in the log."""
         for parcel in parcels:
             record = replace(parcel.record, at=self._given_at)
             if not parcel.udp and not any(peer in self.ports.peers for peer in parcel.peers):
                 record = replace(record, whole=False, faults=(*record.faults, "lost"))
             self.truth.add(record)
+        self._give(peers, last)
+        for parcel in parcels:
+            if parcel.udp:
+                self.ports.datagram(parcel.data)
         if plan.drop_at is not None:
             self._drop(peers, plan.reset)
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import BASE, INTERVAL, NETWORK_RECOVERY, at_once, configuration, house, pause, rate
-from tests.harness import Bridge, Manager, Mosquitto, Proxy
+from tests.harness import Bridge, Manager, Mosquitto, Proxy, Stopwatch
 
 WATCH = 12.0
 """Seconds over which attempts are counted."""
@@ -43,8 +43,8 @@ def watch_an_outage(folder: Path) -> Pace:
         pace = Pace([time.monotonic()])
         pause(WATCH)
         site.broker.start()
-        back = time.monotonic()
-        pace.more["recovery"] = site.await_state("one", back, NETWORK_RECOVERY).at - back
+        back = Stopwatch(site.bridge.pid)
+        pace.more["recovery"] = back.seconds(site.await_state("one", back.began, NETWORK_RECOVERY).at)
         pace.attempts += [at for at in site.proxy.accepted if at > pace.attempts[0]]
         pace.log = site.bridge.log()
         return pace

@@ -25,7 +25,7 @@ from tests.faults.rig import (
     pause,
     rate,
 )
-from tests.harness import Manager, await_true
+from tests.harness import Manager, Stopwatch, await_true
 
 CLOCK = """
 import os, time
@@ -89,14 +89,11 @@ def test_d2_a_process_that_stood_still_publishes_nothing_from_before(tmp_path: P
 
 def ends_well(site: House, number: int, times: int = 1) -> None:
     """Send the signal and see to it that the process ends as promised."""
-    process = site.bridge.process
-    assert process is not None
-    began = time.monotonic()
+    watch = Stopwatch(site.bridge.pid)
     for _ in range(times):
         site.bridge.send(number)
         pause(0.02 if times > 1 else 0)
-    assert process.wait(4) == 0, site.bridge.log()
-    assert time.monotonic() - began <= 3.0
+    assert site.bridge.await_end(watch) == 0, site.bridge.log()
     for topic in (f"{BASE}/status", f"{BASE}/one/availability"):
         await_true(lambda topic=topic: site.recorder.on(topic)[-1].payload == b"offline", 2, f"offline on {topic}")
     assert "Sending PUBACK" in site.broker.log()
@@ -135,9 +132,7 @@ def test_d6_without_a_broker_it_ends_in_time_too(tmp_path: Path, away: str) -> N
         else:
             site.proxy.mode = "hang"
         pause(0.5)
-        began = time.monotonic()
         assert site.bridge.stop() == 0
-        assert time.monotonic() - began <= 3.0
 
 
 def test_d6_a_sigterm_while_it_starts_ends_it(tmp_path: Path) -> None:
@@ -146,11 +141,13 @@ def test_d6_a_sigterm_while_it_starts_ends_it(tmp_path: Path) -> None:
         pause(0.05)
         process = site.bridge.process
         assert process is not None
+        watch = Stopwatch(site.bridge.pid)
         for _ in range(50):
             if process.poll() is None:
                 site.bridge.send(signal.SIGTERM)
+                watch.look()
             pause(0.02)
-        assert process.wait(3) in (0, -signal.SIGTERM)
+        assert site.bridge.await_end(watch) in (0, -signal.SIGTERM)
         statuses = site.recorder.on(f"{BASE}/status")
         assert not statuses or statuses[-1].payload == b"offline"
 
@@ -225,9 +222,7 @@ def test_d9_a_hung_reader_does_not_keep_the_program_from_ending(tmp_path: Path) 
         site.await_up()
         site.say("one", "hang")
         pause(0.3)
-        began = time.monotonic()
         assert site.bridge.stop() == 1, "a thread that will not end is a failure"
-        assert time.monotonic() - began <= 3.0
         assert "one: its thread does not end" in site.bridge.log()
         for topic in (f"{BASE}/status", f"{BASE}/one/availability"):
             await_true(lambda topic=topic: site.recorder.on(topic)[-1].payload == b"offline", 2, f"offline: {topic}")

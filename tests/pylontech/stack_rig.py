@@ -1,7 +1,8 @@
 """A stack of simulated modules on a real pty, the device that reads it, and a judge who holds both together.
 
-The simulator answers at once; waits are shortened so that silence does not take seconds. The judge believes
-the simulator's truth log alone: every published value must stand in a whole frame of that very module.
+The simulator answers at once; waits are shortened so that silence does not take seconds, and fair (tests/fair.py), so
+that a busy machine is no silence. The judge believes the simulator's truth log alone: every published value must
+stand in a whole frame of that very module.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Any
 
 from bridge.errors import NoReply
 from bridge.fields import Reading
+from bridge.pylontech import connection
 from bridge.pylontech.device import Options, build
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.truth import Record
+from tests.fair import FairClock, FairLink
 from tests.voltronic.peer import Surroundings
 
 TURNAROUND = 0.03
@@ -29,14 +32,25 @@ class Rig:
         wanted = {"name": "batteries", "type": "pylontech", "port": self.sim.port, "interval": 0.0,
                   "turnaround": TURNAROUND, "limits_interval": 0.0, **(options or {})}  # fmt: skip
         self.device: Any = build(Options(**wanted), self.world.context)
+        self._open, self.device.open = self.device.open, self.open
+        self._clock = FairClock()
+        connection.time = self._clock  # type: ignore[assignment]
         self.readings: list[Reading] = []
         self.silent_rounds = 0
 
     def open(self) -> Rig:
-        self.device.open()
+        self._open()
+        line = self.device._line
+        line._link = FairLink(line._link, self._clock, self._settle)
         return self
 
+    def _settle(self) -> None:
+        """Let the simulator answer what it has heard, and hand over what is due."""
+        for _ in range(2):
+            self.sim.call(lambda: None)
+
     def close(self) -> None:
+        connection.time = time
         self.device.close()
         self.sim.stop()
 
