@@ -18,27 +18,24 @@ from tests.harness import starved
 
 
 class FairClock:
-    """Stands in for the module `time` in code that waits for a device: runs from question to answer while we do."""
+    """Stands in for the module `time` in code that waits for a device; it can be held at a deadline."""
 
     def __init__(self) -> None:
         self._starved = 0.0
         self._behind = 0.0
-        self._shown = 0.0
-        self.start()
 
     def start(self) -> None:
         """Show the real time again, at a new question."""
-        self._starved, self._behind, self._shown = starved(os.getpid()), 0.0, 0.0
+        self._starved, self._behind = starved(os.getpid()), 0.0
 
-    def hold(self, deadline: float) -> None:
-        """Go back to a deadline that was passed while the device was not allowed to run."""
-        self._behind += max(0.0, self.monotonic() - deadline)
-        self._shown = min(self._shown, deadline)
+    def hold(self, deadline: float, settling: float) -> None:
+        """Let a deadline be just now, if it was passed while the machine kept us waiting or we did the device."""
+        over = self.monotonic() - deadline
+        if 0 < over <= starved(os.getpid()) - self._starved + settling:
+            self._behind += over
 
     def monotonic(self) -> float:
-        now = time.monotonic() - self._behind - max(0.0, starved(os.getpid()) - self._starved)
-        self._shown = max(self._shown, now)
-        return self._shown
+        return time.monotonic() - self._behind
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
@@ -52,19 +49,20 @@ class FairLink:
         self._clock = clock
         self._settle = settle
 
-    def write(self, data: bytes, deadline: float) -> None:
-        self._clock.start()
-        self._link.write(data, deadline)
+    def drain(self) -> bytes:
+        self._clock.start()  # a question begins with it
+        return self._link.drain()
 
     def read(self, deadline: float) -> bytes:
-        while (left := deadline - self._clock.monotonic()) > 0:
-            if data := self._link.read(time.monotonic() + left):
-                return data
-        if data := self._link.read(0.0):
-            return data
-        self._settle()
-        if data := self._link.read(0.0):
-            self._clock.hold(deadline)
+        settling = 0.0
+        data = self._link.read(time.monotonic() + deadline - self._clock.monotonic())
+        if not data:
+            settling = -time.monotonic()
+            self._settle()
+            settling += time.monotonic()
+            data = self._link.read(0.0)
+        if data:
+            self._clock.hold(deadline, settling)
         return data
 
     def __getattr__(self, name: str) -> Any:

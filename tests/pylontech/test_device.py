@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,6 +32,16 @@ def rig() -> Iterator[Make]:
     yield make
     for one in made:
         one.close()
+
+
+class OwnClock:
+    """Stands in for the module `time` where rounds are planned: it goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 # -- finding modules
@@ -207,26 +216,28 @@ def test_a_silent_module_goes_offline_and_the_others_go_on(rig: Make) -> None:
     check(one)
 
 
-def test_a_silent_module_is_asked_with_growing_pauses(rig: Make) -> None:
+def test_a_silent_module_is_asked_with_growing_pauses(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = rig(modules=2)
     one.poll(3)
     one.modules[3].silent = True
+    clock = OwnClock()
+    monkeypatch.setattr(rs485_device, "time", clock)
     probes: list[float] = []
     line = one.device._line
     send = line.send
 
     def noting(asked: Any) -> None:
         if asked.address == 3:
-            probes.append(time.monotonic())
+            probes.append(clock.now)
         send(asked)
 
     line.send = noting
-    # the lost question, the retry at once, then after 1 and 2 s, where a round asks the others every 30 ms; a busy
-    # machine may stretch the pauses, but without growth none of them would be long
-    one.poll_until(lambda: len(probes) == 4)
-    pauses = [after - before for before, after in pairwise(probes)]
-    assert pauses[1] > 0.75
-    assert pauses[2] > 1.5
+    begin, step = clock.now, 0.25
+    for _ in range(int(8.0 / step)):
+        one.poll()
+        clock.now += step
+    # the lost question, the retry at once, then after 1, 2 and 4 s, each at the round that follows
+    assert [at - begin for at in probes] == [0.0, 0.0, 1.0, 3.0, 7.0]
 
 
 def test_of_many_silent_modules_one_is_asked_in_a_round(rig: Make) -> None:

@@ -258,10 +258,14 @@ def test_merged_replies_come_together(plugged: Any) -> None:
 def test_bytes_can_come_one_by_one_with_pauses(plugged: Any) -> None:
     unit, host = plugged(baud=115200)
     unit.faults.byte_pause = 0.01
+    handed: list[bytes] = []
+    hand_over = unit.line.end.hand_over
+    unit.line.end.hand_over = lambda data: handed.append(data) or hand_over(data)
     asked = host.write(b"hello\r")
     assert host.read_until() == b"<hello>\r"
     assert host.arrivals[-1][0] >= asked + 0.08
-    assert len(host.arrivals[0][1]) == 1
+    # looked at where they are handed over: a host that shares its core may find several at once
+    assert handed == [b"<", b"h", b"e", b"l", b"l", b"o", b">", b"\r"]
 
 
 def test_a_reply_can_stop_in_the_middle_and_go_on(plugged: Any) -> None:
