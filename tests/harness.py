@@ -68,18 +68,19 @@ class Stopwatch:
     """
 
     def __init__(self, *pids: int) -> None:
-        self._starved = {pid: starved(pid) for pid in (*pids, os.getpid())}
-        self._kept = 0.0
+        self._before = {pid: starved(pid) for pid in (*pids, os.getpid())}
+        self.starved = 0.0
+        """Seconds of that, as seen when it was looked at last."""
         self.began = time.monotonic()
 
     def look(self) -> None:
         """Note how long was waited for a processor so far: of a process that ends it is not known any more."""
-        self._kept = max(self._kept, sum(max(0.0, starved(pid) - was) for pid, was in self._starved.items()))
+        self.starved = max(self.starved, sum(max(0.0, starved(pid) - was) for pid, was in self._before.items()))
 
     def seconds(self, until: float | None = None) -> float:
         """Return the seconds from the start to `until` (time.monotonic()), else to now."""
         self.look()
-        return (until or time.monotonic()) - self.began - self._kept
+        return (until or time.monotonic()) - self.began - self.starved
 
 
 class Mosquitto:

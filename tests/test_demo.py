@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ def start(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None
 
 def test_the_demo_shows_every_device_and_ends_with_a_summary(tmp_path: Path) -> None:
     demo = start(tmp_path, "--seconds", "25")
-    output, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, output
     assert "mosquitto_sub -h 127.0.0.1 -p" in output
     assert "Messages per topic:" in output
@@ -42,10 +42,10 @@ def test_the_demo_runs_on_the_embedded_broker_alone(tmp_path: Path) -> None:
     # search itself is switched off by name
     code = (
         "import shutil, sys; shutil.which = lambda *_, **__: None\n"
-        "from bridge.cli import main; sys.exit(main(['demo', '--seconds', '10']))"
+        "from bridge.cli import main; sys.exit(main(['demo', '--seconds', '25']))"
     )
     demo = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -55,9 +55,14 @@ def test_the_demo_runs_on_the_embedded_broker_alone(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_the_demo_cleanly(tmp_path: Path) -> None:
     demo = start(tmp_path)
-    time.sleep(4)
+    assert demo.stdout is not None
+    seen = []
+    while not (seen and re.match("[1-9][0-9]* messages on", seen[-1])):  # all of it runs
+        seen.append(demo.stdout.readline())
+        assert seen[-1], seen
     demo.send_signal(signal.SIGINT)
-    output, _ = demo.communicate(timeout=15)
+    rest, _ = demo.communicate(timeout=60)
+    output = "".join(seen) + rest
     assert demo.returncode == 0, output
     assert "Messages per topic:" in output
     assert list(tmp_path.iterdir()) == []

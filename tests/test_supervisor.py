@@ -19,7 +19,7 @@ from tests.harness import Manager, await_true
 class Worker:
     """Beats until told to stop, to die or to hang."""
 
-    def __init__(self, stop: Stop, late_after: float = 0.5) -> None:
+    def __init__(self, stop: Stop, late_after: float = 1.5) -> None:
         self.name = "worker"
         self.late_after = late_after
         self.beat_at = time.monotonic()
@@ -73,7 +73,7 @@ def test_a_hung_thread_is_named_with_its_stack_and_the_watchdog_starves(
     worker.mood = "hang"
     await_true(lambda: one.late() == ["worker"], 5, "the hang noticed")
     fed = manager.lines.count("WATCHDOG=1")
-    assert "its thread hangs" in caplog.text
+    await_true(lambda: "its thread hangs" in caplog.text, 5, "the hang told")
     assert "in run" in caplog.text
     time.sleep(0.3)  # several rounds in which nothing may be sent
     assert manager.lines.count("WATCHDOG=1") <= fed + 1

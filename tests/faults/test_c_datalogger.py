@@ -491,8 +491,10 @@ def test_d2_a_bridge_that_was_stopped_does_not_publish_what_waited_meanwhile(tmp
         with Bridge(tmp_path / "bridge", config, prelude=prelude) as bridge:
             recorder.wait("solarbridge/house/settings", seconds=20)
             os.kill(bridge.pid, 19)
+            before = len(one.truth.records("input"))
             one.push()
-            pushed = one.truth.wait(lambda r: r is one.truth.records("input")[-1] and r.values["register"] == 127)
+            await_true(lambda: len(one.truth.records("input")) >= before + PUSHED, 5, "the push")
+            pushed = next(r for r in one.truth.records("input")[before:] if r.values["register"] == 127)
             until = time.monotonic() + 3.0
             await_true(lambda: time.monotonic() > until, 5, "it stood still")
             asked = len(one.requests)

@@ -52,6 +52,31 @@ class Yard:
         fits = lambda m: m.at >= since and wanted(leaves(json.loads(m.payload)))  # noqa: E731
         return leaves(json.loads(self.recorder.wait(TOPIC, fits, seconds).payload))
 
+    def await_published(self) -> dict[str, Any]:
+        """Wait for the bank's own state of its first message; it goes out a moment after it."""
+        published = lambda m: json.loads(m.payload)["phase"] == "publishing"  # noqa: E731
+        return dict(json.loads(self.recorder.wait(f"{BASE}/bank/state", published).payload))
+
+    def await_charge(self) -> float:
+        """Wait until the bank may be charged; return with how many amperes."""
+        found = self.await_data_with(lambda said: said["Info.MaxChargeCurrent"] > 0)
+        return float(found["Info.MaxChargeCurrent"])
+
+    def assert_all_back(self, count: int, full: float) -> None:
+        """Wait until so many modules count again and the bank may be charged as before.
+
+        A module tells its limits a question later than its values. Until two readings in a row have them it is
+        given nothing, and the bank says why.
+        """
+        back = time.monotonic()
+        self.await_data("System.NrOfModulesOnline", count, 60)
+        self.await_data("Info.MaxChargeCurrent", full)
+        given = {leaves(json.loads(message.payload))["Info.MaxChargeCurrent"] for message in self.data(back)}
+        assert max(given) == full, "never more than before"
+        states = [json.loads(m.payload) for m in self.recorder.on(f"{BASE}/bank/state") if m.at >= back]
+        idle = [state for state in states if state["phase"] == "publishing" and state["charge_current_limit"] == 0]
+        assert all("charge limit not known" in state["charge_current_reason"] for state in idle)
+
     def mark(self) -> None:
         """Let what is read from now on tell itself apart from what was read before."""
         for stack in self.stacks:
@@ -92,7 +117,7 @@ def yard(folder: Path, *sizes: int, consoles: Sequence[Console] = (), **bank: An
             PylontechSimulator(f"stack{n}", modules=size, link=folder / f"stack{n}", seed=n, baud=None)
             for n, size in enumerate(sizes)
         ]
-        bus = {"type": "pylontech", "interval": 0.2, "turnaround": 0.03, "limits_interval": 0.2, "max_age": MAX_AGE}
+        bus = {"type": "pylontech", "interval": 0.2, "turnaround": 0.1, "limits_interval": 0.2, "max_age": MAX_AGE}
         entries: list[Console] = [*((stack, bus) for stack in buses), *consoles]
         stacks = [parts.enter_context(stack) for stack, _ in entries]
         devices = [{"name": stack.name, "port": str(stack.port), **entry} for stack, entry in entries]
@@ -112,15 +137,15 @@ def test_g1_and_g2_modules_of_two_stacks_fall_silent_one_by_one_and_come_back(tm
         first = leaves(json.loads(site.data()[0].payload))
         assert first["System.NrOfModulesOnline"] == 3
         assert first["Info.MaxChargeVoltage"] == 52.4
-        published = lambda m: json.loads(m.payload)["phase"] == "publishing"  # noqa: E731
-        state = json.loads(site.recorder.wait(f"{BASE}/bank/state", published).payload)
+        state = site.await_published()
         assert state["charge_current_limit"] == first["Info.MaxChargeCurrent"]
         assert state["charge_current_reason"]
         site.recorder.wait_payload(f"{BASE}/bank/availability", b"online")
-        health = json.loads(site.recorder.wait(f"{BASE}/health").payload)["banks"]["bank"]
-        assert (health["phase"], health["modules_online"], health["other_publisher"]) == ("publishing", 3, False)
+        told = lambda m: json.loads(m.payload)["banks"]["bank"]["phase"] == "publishing"  # noqa: E731
+        health = json.loads(site.recorder.wait(f"{BASE}/health", told, 35).payload)["banks"]["bank"]
+        assert (health["modules_online"], health["other_publisher"]) == (3, False)
         one_module = first["Info.MaxDischargeCurrent"] / 3
-        full = site.await_data_with(lambda said: said["Info.MaxChargeCurrent"] > 0)["Info.MaxChargeCurrent"]
+        full = site.await_charge()
 
         site.stacks[0].stack.modules[0x03].silent = True
         found = site.await_data("System.NrOfModulesOffline", 1)
@@ -145,16 +170,7 @@ def test_g1_and_g2_modules_of_two_stacks_fall_silent_one_by_one_and_come_back(tm
         for stack in site.stacks:
             for module in stack.stack.modules.values():
                 module.silent = False
-        # a module tells its limits a question later than its values; until two readings in a row have them it is
-        # given nothing, and the bank says why
-        back = time.monotonic()
-        site.await_data("System.NrOfModulesOnline", 3, 30)
-        site.await_data("Info.MaxChargeCurrent", full)
-        given = {leaves(json.loads(message.payload))["Info.MaxChargeCurrent"] for message in site.data(back)}
-        assert max(given) == full, "never more than before"
-        states = [json.loads(m.payload) for m in site.recorder.on(f"{BASE}/bank/state") if m.at >= back]
-        idle = [state for state in states if state["phase"] == "publishing" and state["charge_current_limit"] == 0]
-        assert all("charge limit not known" in state["charge_current_reason"] for state in idle)
+        site.assert_all_back(3, full)
         assert site.replayed().charge_current() > 0
 
 
@@ -170,8 +186,9 @@ def test_g1_and_g2_hold_for_a_bank_of_a_bus_a_console_and_an_extra2000(tmp_path:
         first = leaves(json.loads(site.data()[0].payload))
         assert first["System.NrOfModulesOnline"] == 4
         assert 0 < first["Info.MaxDischargeCurrent"] <= 4 * 30
+        full = site.await_charge()
         everybody = [module for stack in site.stacks for module in stack.stack.modules.values()]
-        state = site.state()
+        state = site.await_published()
         assert all(module.serial in state["modules"] for module in everybody)
         assert state["total_capacity"] == sum(module.model.capacity for module in everybody) / 1000
 
@@ -190,7 +207,7 @@ def test_g1_and_g2_hold_for_a_bank_of_a_bus_a_console_and_an_extra2000(tmp_path:
         cellar.stack.modules[2].silent = False
         for stack in site.stacks:
             stack.replug()
-        assert site.await_data("System.NrOfModulesOnline", 4, 60)["Info.MaxChargeCurrent"] > 0
+        site.assert_all_back(4, full)
         assert site.replayed().charge_current() > 0
 
 

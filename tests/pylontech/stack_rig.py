@@ -18,6 +18,7 @@ from bridge.pylontech.device import Options, build
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.truth import Record
 from tests.fair import FairClock, FairLink
+from tests.harness import PATIENCE
 from tests.voltronic.peer import Surroundings
 
 TURNAROUND = 0.03
@@ -41,13 +42,8 @@ class Rig:
     def open(self) -> Rig:
         self._open()
         line = self.device._line
-        line._link = FairLink(line._link, self._clock, self._settle)
+        line._link = FairLink(line._link, self._clock, self.sim)
         return self
-
-    def _settle(self) -> None:
-        """Let the simulator answer what it has heard, and hand over what is due."""
-        for _ in range(2):
-            self.sim.call(lambda: None)
 
     def close(self) -> None:
         connection.time = time
@@ -75,7 +71,7 @@ class Rig:
     def poll_until(self, done: Callable[[], object], seconds: float = 15.0) -> list[Reading]:
         """Poll until `done`; at the deadline the test fails."""
         new: list[Reading] = []
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE
         while not done():
             assert time.monotonic() < end, "not in time"
             new += self.poll()

@@ -22,6 +22,7 @@ from bridge.transports.base import DescriptorLink, Link
 from bridge.voltronic import connection
 from bridge.voltronic import device as device_module
 from bridge.voltronic.device import AxpertDevice, Options, Topics, build
+from tests.harness import PATIENCE
 from tests.voltronic.captures import BY_CASE
 from tests.voltronic.peer import NAK, PI18_NO, Answer, Peer, Surroundings, after, crc, in_turn, pi18, reply
 
@@ -74,7 +75,7 @@ class Rig:
     def poll_until(self, done: Callable[[], bool], seconds: float = 5.0) -> list[Reading]:
         """Poll until `done`; at the deadline the test fails."""
         readings = []
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE
         while not done():
             assert time.monotonic() < end, "not in time"
             readings += self.poll()
