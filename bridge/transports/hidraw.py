@@ -21,11 +21,7 @@ VENDOR = 0x0665
 PRODUCT = 0x5161
 REPORT = 8
 
-RIGHTS = (
-    "it needs the udev rule "
-    'KERNEL=="hidraw*", SUBSYSTEM=="hidraw", ATTRS{idVendor}=="0665", ATTRS{idProduct}=="5161", '
-    'MODE="0660", GROUP="plugdev"'
-)
+RIGHTS = "it needs the udev rule 60-solarbridge.rules that install.sh sets, and a user in the group solarbridge-hid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,3 +191,19 @@ def test_the_compose_example_names_files_that_exist_and_volumes_it_declares() ->
             else:
                 assert source in whole["volumes"]
     assert "container/" in (REPOSITORY / ".gitignore").read_text().splitlines()
+
+
+# -- what docs/threats.md claims
+
+
+def test_every_test_that_the_table_of_threats_names_is_there() -> None:
+    rows = [line for line in (REPOSITORY / "docs" / "threats.md").read_text().splitlines() if line.startswith("| T")]
+    assert [row.split()[1] for row in rows] == [f"T{number}" for number in range(1, 25)]
+    for row in (REPOSITORY / "docs" / "threats.md").read_text().splitlines():
+        source = ""
+        for name in re.findall(r"`(tests/\S+\.py|test_\w+)`", row):
+            if name.startswith("tests/"):
+                assert (REPOSITORY / name).exists(), name
+                source = (REPOSITORY / name).read_text()
+            else:
+                assert f"def {name}(" in source, name
