@@ -6,6 +6,7 @@ The device's times are shortened a hundredfold, so that a silence of a minute ta
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from bridge import ledger, writing
 from bridge.audit import AuditLog
 from bridge.fields import Channel, Reading, Unit
-from bridge.inbox import Command
+from bridge.inbox import Command, SetSetting
 from bridge.ledger import Ledger
 from bridge.luxpower import connection, reader
 from bridge.luxpower import device as device_module
@@ -44,6 +46,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reader if hasattr(reader, name) else device_module, name, value)
     monkeypatch.setattr(connection, "REST", 0.3)
     monkeypatch.setattr(connection, "STOOD_STILL", 2.0)
+
+
+@pytest.fixture
+def hasty(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses of a write as well, and let a register be written again at once."""
+    monkeypatch.setattr(writing, "SETTLE", 0.02)
+    monkeypatch.setattr(ledger, "SAME_REGISTER", 0.0)
 
 
 class ListSink:
@@ -110,6 +119,32 @@ class Site:
 
     def put(self, command: Command) -> None:
         self.publisher.inbox.put(command)
+
+    def send(self, setting: str, text: str | bytes, unit: str = "", **more: Any) -> None:
+        """Give a command, as if it came on a set topic now."""
+        now = time.monotonic()
+        payload = text.encode() if isinstance(text, str) else text
+        self.put(SetSetting(unit, setting, payload, **{"arrived": now, "expires": now + 30.0} | more))
+
+    def set(self, setting: str, text: str | bytes, unit: str = "", **more: Any) -> dict[str, Any]:
+        """Give a command and return its result."""
+        seen = len(self.told(Channel.RESULT))
+        self.send(setting, text, unit, **more)
+        return self.await_results(seen + 1)[seen]
+
+    def await_results(self, count: int, seconds: float = 15.0) -> list[dict[str, Any]]:
+        await_true(lambda: len(self.told(Channel.RESULT)) >= count, seconds, f"{count} results")
+        return [dict(reading.values) for reading in self.told(Channel.RESULT)]
+
+    def await_settings(self) -> dict[str, Any]:
+        """Wait until every setting that can be read was read; return them."""
+        await_true(lambda: self.told(Channel.SETTINGS), 10, "the settings")
+        return dict(self.told(Channel.SETTINGS)[-1].values)
+
+    def audit(self, event: str) -> list[dict[str, Any]]:
+        """Return the audit log's lines of one kind."""
+        assert self.folder is not None
+        return [entry for entry in AuditLog(self.folder).entries() if entry["event"] == event]
 
     def await_states(self, count: int, path: str = "", seconds: float = 5.0) -> list[Reading]:
         await_true(lambda: len(self.states(path)) >= count, seconds, f"{count} states of {path or 'the inverter'}")

@@ -1,0 +1,540 @@
+"""Settings written through a stick that is honest, lies or breaks, on real sockets; the simulator is the judge."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import ledger
+from bridge.fields import Channel
+from bridge.luxpower.frame import Function
+from bridge.settings import Number
+from bridge.simulators.lxp import LxpSimulator
+from bridge.simulators.lxp_faults import Lies
+from tests.harness import await_true, free_port
+from tests.luxpower.rig import SECOND, SERIAL, Site, eager, hasty, quiet, short, site
+
+__all__ = ["hasty", "short"]
+pytestmark = pytest.mark.usefixtures("hasty")
+
+CAUTIOUS = ("feed_in_grid", "charge_voltage_v", "quick_charge", "quick_charge_minutes", "charge_current_limit_a",
+            "ac_charge_type", "eps_voltage")  # fmt: skip
+
+
+@pytest.fixture
+def stick() -> Iterator[LxpSimulator]:
+    with eager(model="lxp12k") as one:
+        yield one
+
+
+@pytest.fixture
+def house(stick: LxpSimulator, tmp_path: Path) -> Iterator[Site]:
+    with site(stick, tmp_path, **MAY) as one:
+        one.await_settings()
+        yield one
+
+
+MAY: dict[str, Any] = {"writes": True, "allow": CAUTIOUS, "raw_writes": True, "writes_per_minute": 60, "interval": 10.0}
+
+
+def written(stick: LxpSimulator) -> list[tuple[int, tuple[int, ...]]]:
+    """What arrived as a write, in order, but for those of other clients."""
+    return [(one.register, one.wanted) for one in list(stick.writes) if "foreign" not in one.lies]
+
+
+def hold(stick: LxpSimulator, register: int, inverter: int = 0) -> int:
+    return stick.inverters[inverter].holds[register]
+
+
+# -- what is done
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "register", "word", "shown"),
+    [
+        ("ac_charge", "on", 21, 0xF3D4, True),
+        ("charge_rate_pct", "80", 64, 80, 80),
+        ("ac_charge_rate", "5.5", 66, 55, 5.5),
+        ("ac_charge_soc_limit_pct", "70", 67, 70, 70),
+        ("feed_in_grid", "off", 21, 0x7354, False),
+        ("charge_voltage_v", "55.5", 99, 555, 55.5),
+        ("discharge_cutoff_soc_limit_pct", "25", 105, 25, 25),
+        ("start_discharge_import_w", "10000", 116, 10000, 10000),
+        ("hold/65", "40", 65, 40, 40),
+        ("hold/21", "62420", 21, 0xF3D4, 62420),
+    ],
+)
+def test_a_setting_is_read_written_once_read_back_and_shown(
+    stick: LxpSimulator, house: Site, setting: str, text: str, register: int, word: int, shown: object
+) -> None:
+    result = house.set(setting, text)
+    assert (result["outcome"], result["reason"], result["read_back"]) == ("done", None, shown)
+    assert written(stick) == [(register, (word,))]
+    assert hold(stick, register) == word
+    asked = [(request.function, request.number) for request in list(stick.requests) if request.count or request.words]
+    at = asked.index((Function.WRITE_SINGLE, register))
+    assert (Function.READ_HOLD, register) in asked[at - 2 : at], "read fresh before"
+    assert (Function.READ_HOLD, register) in asked[at + 1 :], "and read back"
+    if "/" not in setting:
+        assert house.told(Channel.SETTINGS)[-1].values[setting] == shown
+    begin, end = house.audit("begin"), house.audit("end")
+    assert [entry["setting"] for entry in (*begin, *end)] == [setting, setting]
+    assert end[0]["outcome"] == "done"
+
+
+@pytest.mark.parametrize("model", ["acs", "hybrid", "sna", "lxp12k", "eg4"])
+def test_every_control_of_every_model_can_be_set_within_its_bounds(model: str, tmp_path: Path) -> None:
+    with eager(model=model) as one, site(one, tmp_path, **MAY | {"writes_per_day": 1000}) as house:
+        house.await_settings()
+        await_true(lambda: house.device.root().controls, 5, "what can be set")
+        controls = house.device.root().controls
+        assert {"ac_charge", "charge_rate_pct", "ac_charge_window_1", "time", "quick_charge"} - {
+            control.key for control in controls
+        } == ({"quick_charge"} if model in ("acs", "hybrid") else set())
+        settings = house.told(Channel.SETTINGS)[-1].values
+        for control in controls:
+            assert control.key in settings
+            if isinstance(control.spelling, Number):
+                assert control.spelling.maximum >= control.spelling.minimum
+        result = house.set("charge_rate_pct", "77")
+        assert (result["outcome"], hold(one, 64)) == ("done", 77)
+
+
+def test_the_same_value_costs_nothing(stick: LxpSimulator, house: Site) -> None:
+    assert house.set("charge_rate_pct", "100")["outcome"] == "unchanged"
+    assert house.set("ac_charge_window_1", "00:00-00:00")["outcome"] == "unchanged"
+    assert written(stick) == []
+    assert house.audit("begin") == []
+
+
+def test_the_words_are_those_freshly_read_not_those_known(stick: LxpSimulator, house: Site) -> None:
+    stick.inverters[0].holds[21] ^= 1 << 11  # somebody changed it, and nobody told
+    assert house.set("ac_charge", "on")["outcome"] == "done"
+    assert hold(stick, 21) == 0xF354 ^ 1 << 11 ^ 1 << 7
+
+
+def test_pushes_and_heartbeats_are_taken_while_a_write_waits(
+    stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.writing.SETTLE", 1.5)
+    house.send("charge_rate_pct", "80")
+    await_true(lambda: written(stick), 5, "the write")
+    states, echoes = len(house.states()), stick.echoes
+    stick.push()
+    stick.heartbeat()
+    await_true(lambda: len(house.states()) > states and stick.echoes > echoes, 1.4, "both within the pause")
+    assert not house.told(Channel.RESULT)
+    assert house.await_results(1)[0]["outcome"] == "done"
+
+
+# -- windows
+
+
+def test_a_window_is_two_words_start_first(stick: LxpSimulator, house: Site) -> None:
+    result = house.set("ac_charge_window_2", "23:30-05:45")
+    assert (result["outcome"], result["read_back"], result["register"]) == ("done", "23:30-05:45", "hold 70-71")
+    assert written(stick) == [(70, (23 | 30 << 8,)), (71, (5 | 45 << 8,))]
+    result = house.set("ac_charge_window_2", "23:30-06:00")
+    assert result["outcome"] == "done"
+    assert written(stick)[2:] == [(71, (6,))], "only the word that differs"
+
+
+def test_a_window_whose_end_is_refused_is_set_back(stick: LxpSimulator, house: Site) -> None:
+    house.set("ac_charge_window_1", "01:00-02:00")
+    stick.lies.register, stick.lies.exception = 69, 4
+    result = house.set("ac_charge_window_1", "03:00-04:00")
+    assert (result["outcome"], result["read_back"]) == ("failed", "01:00-02:00")
+    assert "read or write failed" in result["reason"]
+    assert "set back" in result["reason"]
+    assert (hold(stick, 68), hold(stick, 69)) == (1, 2)
+
+
+def test_a_window_whose_end_is_not_stored_is_told_as_it_is(stick: LxpSimulator, house: Site) -> None:
+    stick.lies.register, stick.lies.forget = 69, True
+    result = house.set("ac_charge_window_1", "03:00-04:00")
+    assert (result["outcome"], result["read_back"]) == ("failed", "03:00-00:00")
+    assert "in part" in result["reason"]
+
+
+class Script(Lies):
+    """Lies told one after the other, one a write; honest behind the last."""
+
+    def __init__(self, *turns: Lies) -> None:
+        super().__init__()
+        self._turns = list(turns)
+
+    def told(self, register: int) -> Lies:
+        return self._turns.pop(0) if self._turns else Lies()
+
+
+def test_a_window_that_can_be_neither_set_nor_set_back_says_so(stick: LxpSimulator, house: Site) -> None:
+    stick.lies = Script(Lies(), Lies(exception=4), Lies(exception=4))
+    result = house.set("ac_charge_window_1", "03:00-04:00")
+    assert (result["outcome"], result["read_back"]) == ("failed", "03:00-00:00")
+    assert "set in part" in result["reason"]
+
+
+def test_a_window_with_a_lost_acknowledgement_goes_on_after_a_look(stick: LxpSimulator, house: Site) -> None:
+    stick.lies = Script(Lies(mute=True))
+    assert house.set("ac_charge_window_1", "03:00-04:00")["outcome"] == "done"
+    assert written(stick) == [(68, (3,)), (69, (4,))]
+
+
+# -- the clock
+
+
+def simulated_clock(stick: LxpSimulator) -> datetime:
+    plant = stick.plant
+    return stick.call(lambda: plant.date(stick.inverters[0], plant.advance()))
+
+
+def test_the_clock_is_set_to_local_time_in_one_frame(stick: LxpSimulator, house: Site) -> None:
+    result = house.set("time", "now")
+    assert result["outcome"] == "done"
+    assert [(register, len(words)) for register, words in written(stick)] == [(12, 3)]
+    assert abs(simulated_clock(stick) - datetime.now()) < timedelta(seconds=5)
+    assert house.set("time", "now")["outcome"] == "unchanged"
+
+
+def test_the_clock_is_set_to_any_date(stick: LxpSimulator, house: Site) -> None:
+    assert house.set("time", "2031-02-28T23:58:00")["outcome"] == "done"
+    assert abs(simulated_clock(stick) - datetime(2031, 2, 28, 23, 58)) < timedelta(seconds=30)
+
+
+def test_a_clock_that_was_not_set_is_not_done(stick: LxpSimulator, house: Site) -> None:
+    stick.lies.forget = True
+    assert house.set("time", "now")["outcome"] == "failed"
+
+
+def test_a_clock_that_is_off_is_set_by_itself_when_asked_to(stick: LxpSimulator, tmp_path: Path) -> None:
+    with site(stick, tmp_path, **MAY | {"time_sync": True}) as house:
+        result = house.await_results(1)[0]
+        assert (result["setting"], result["source"], result["outcome"]) == ("time", "time_sync", "done")
+        assert abs(simulated_clock(stick) - datetime.now()) < timedelta(seconds=5)
+        house.set("charge_rate_pct", "80")
+        assert len(written(stick)) == 2
+
+
+def test_a_clock_is_left_alone_unless_asked_for(stick: LxpSimulator, house: Site) -> None:
+    house.set("charge_rate_pct", "80")
+    assert written(stick) == [(64, (80,))]
+
+
+# -- quick charge
+
+
+def test_quick_charge_is_switched_on_then_given_its_minutes(stick: LxpSimulator, house: Site) -> None:
+    result = house.set("quick_charge_minutes", "30")
+    assert (result["outcome"], "quick charge is off" in result["reason"]) == ("refused", True)
+    assert written(stick) == []
+    stick.inverters[0].holds[233] = 0x1002
+    assert house.set("quick_charge", "on")["outcome"] == "done"
+    assert hold(stick, 233) == 0x1003
+    assert house.set("quick_charge_minutes", "30")["read_back"] == 30
+    assert house.set("quick_charge", "off")["outcome"] == "done"
+    assert written(stick) == [(233, (0x1003,)), (234, (30,)), (233, (0x1002,))]
+
+
+def test_minutes_that_are_left_by_chance_are_no_proof(stick: LxpSimulator, house: Site) -> None:
+    house.set("quick_charge", "on")
+    house.set("quick_charge_minutes", "20")
+    stick.lies.forget = True
+    result = house.set("quick_charge_minutes", "30")
+    assert (result["outcome"], result["read_back"]) == ("failed", 20)
+
+
+def test_a_unit_without_quick_charge_refuses_and_says_so(tmp_path: Path) -> None:
+    with eager(model="hybrid") as one, site(one, tmp_path, **MAY) as house:
+        house.await_settings()
+        result = house.set("quick_charge", "on")
+        assert (result["outcome"], "illegal register" in result["reason"]) == ("refused", True)
+        assert written(one) == []
+
+
+# -- what is refused (E9): no byte of a write on the line
+
+REFUSED = {
+    "unknown setting": ("ac_charg", "on", "did you mean ac_charge"),
+    "not named": ("running", "off", "named under allow"),
+    "dangerous, not named": ("active_power_pct", "50", "named under allow"),
+    "above its bound": ("charge_rate_pct", "101", "expected 0 to 100"),
+    "below its bound": ("discharge_cutoff_soc_limit_pct", "9", "expected 10 to 90"),
+    "between its steps": ("ac_charge_rate", "5.55", "between the values"),
+    "another spelling": ("charge_rate_pct", "080", "expected 0 to 100"),
+    "a word for a switch": ("ac_charge", "1", "expected on or off"),
+    "no window": ("ac_charge_window_1", "24:00-05:00", "expected HH:MM-HH:MM"),
+    "no such date": ("time", "2027-02-30T00:00:00", "expected now or"),
+    "below the EPS cut-off": ("discharge_cutoff_soc_limit_pct", "10", "at least eps_discharge_cutoff"),
+    "above what the BMS allows": ("charge_current_limit_a", "140", "the battery's own limit"),
+    "another model's": ("ac_first_window_1", "01:00-02:00", "off-grid models only"),
+    "too large a step": ("eps_voltage", "277", "go there in steps"),
+    "never, by number": ("hold/11", "128", "never written"),
+    "dangerous, by number": ("hold/90", "240", "by its name only"),
+    "not named, by number": ("hold/16", "1", "named under allow"),
+    "out of bounds, by number": ("hold/64", "101", "expected 0 to 100"),
+    "a bit that never changes": ("hold/21", str(0xF354 ^ 1 << 4), "bits 4 must stay"),
+    "a bit that is not named": ("hold/21", str(0xF354 ^ 1 << 9), "bits 9 must stay"),
+    "no time of day": ("hold/68", str(24), "no time of day"),
+    "no register": ("hold/0x40", "1", "names no register"),
+    "no register at all": ("hold/", "1", "names no register"),
+    "beyond all": ("hold/99999", "1", "not in the table"),
+    "no such inverter": ("charge_rate_pct", "80", "no inverter"),
+    "empty": ("ac_charge", "", "empty"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_e9_what_is_refused_sends_no_write(stick: LxpSimulator, house: Site, case: str) -> None:
+    setting, text, words = REFUSED[case]
+    stick.call(lambda: stick.inverters[0].holds.update({125: 20}))
+    result = house.set(setting, text, "9999999999" if case == "no such inverter" else "")
+    assert (result["outcome"], words in result["reason"]) == ("refused", True), result
+    assert written(stick) == []
+    assert house.audit("begin") == []
+    assert [entry["outcome"] for entry in house.audit("end")] == ["refused"]
+
+
+def test_e9_what_cannot_be_meant_puts_no_byte_on_the_line(stick: LxpSimulator, tmp_path: Path) -> None:
+    with site(stick, tmp_path, **MAY | {"interval": 3600.0, "settings_interval": 86400.0}) as house:
+        house.await_settings()
+        polls = house.publisher.tally.polls
+        await_true(lambda: house.publisher.tally.polls > polls + 5, 10, "all questions of its own are over")
+        before = len(stick.requests)
+        late = ("below the EPS", "above what", "too large", "a bit that")
+        for case, (setting, text, _) in REFUSED.items():
+            if not case.startswith(late):  # these follow from what is read
+                house.set(setting, text, "9999999999" if case == "no such inverter" else "")
+        assert [request.raw.hex(" ") for request in list(stick.requests)[before:]] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"writes": True, "raw_writes": False}])
+def test_t1_without_the_switch_nothing_is_written(stick: LxpSimulator, tmp_path: Path, options: dict[str, Any]) -> None:
+    with site(stick, tmp_path if options else None, interval=10.0, **options) as house:
+        house.await_settings()
+        result = house.set("hold/64" if options else "charge_rate_pct", "80")
+        assert result["outcome"] == "refused"
+        assert ("raw_writes: true" if options else "writes: true") in result["reason"]
+        assert written(stick) == []
+
+
+def test_a_power_whose_unit_is_not_known_is_refused_until_the_configuration_tells_it(tmp_path: Path) -> None:
+    with eager(model="sna") as one:
+        with Site(one, tmp_path, **MAY) as house:
+            house.await_settings()
+            assert "power_unit" in house.set("ac_charge_rate", "50")["reason"]
+            assert "ac_charge_rate" not in {control.key for control in house.device.root().controls}
+        with Site(one, tmp_path, **MAY | {"power_unit": "kw"}) as house:
+            house.await_settings()
+            assert house.set("ac_charge_rate", "2.5")["read_back"] == 2.5
+            assert hold(one, 66) == 25
+
+
+# -- several inverters
+
+
+def test_of_several_inverters_one_is_named(tmp_path: Path) -> None:
+    with eager(model="lxp12k", serials=(SERIAL, SECOND)) as one, site(
+        one, tmp_path, inverter=(SERIAL, SECOND), **MAY
+    ) as house:
+        await_true(lambda: len({r.unit.path for r in house.told(Channel.SETTINGS)}) == 2, 10, "both settings")
+        result = house.set("charge_rate_pct", "80")
+        assert result["outcome"] == "refused"
+        assert f"house/{SERIAL}/set/" in result["reason"]
+        assert f"house/{SECOND}/set/" in result["reason"]
+        assert written(one) == []
+        assert house.set("charge_rate_pct", "80", SECOND)["outcome"] == "done"
+        assert house.told(Channel.RESULT)[-1].unit.path == SECOND
+        assert (hold(one, 64, 0), hold(one, 64, 1)) == (100, 80)
+
+
+def test_a_command_before_the_inverter_is_known_is_refused(tmp_path: Path) -> None:
+    with quiet() as one, site(one, tmp_path, **MAY) as house:
+        await_true(lambda: house.device is not None and house.device.connected, 5, "a connection")
+        assert "no inverter is known yet" in house.set("charge_rate_pct", "80")["reason"]
+
+
+# -- E10, E11: others, lost and wrong answers
+
+
+def test_e10_two_switches_of_one_word_given_at_once_leave_each_other_alone(stick: LxpSimulator, house: Site) -> None:
+    for setting in ("ac_charge", "forced_discharge", "charge_priority"):
+        house.send(setting, "on")
+    assert [result["outcome"] for result in house.await_results(3)] == ["done"] * 3
+    assert hold(stick, 21) == 0xF354 | 1 << 7 | 1 << 10 | 1 << 11
+
+
+def test_e10_another_client_that_writes_the_same_word_in_between_is_not_undone_in_silence(
+    stick: LxpSimulator, house: Site
+) -> None:
+    stick.lies.interleave, stick.lies.times = (21, 0xF354 | 1 << 11), 1
+    result = house.set("ac_charge", "on")
+    assert result["outcome"] == "done"
+    assert hold(stick, 21) & 1 << 7
+
+
+LIES: dict[str, tuple[dict[str, Any], str]] = {
+    "acknowledged, not stored": ({"forget": True}, "failed"),
+    "stored, not acknowledged": ({"mute": True}, "done"),
+    "acknowledged too late": ({"late": 0.6}, "done"),
+    "another client's acknowledgement": ({"answer_other": (65, 3)}, "failed"),
+    "an acknowledgement with another value": ({"echo": 7}, "done"),
+    "another value acknowledged, nothing stored": ({"echo": 7, "forget": True}, "failed"),
+    "clamped": ({"clamp": (90, 100)}, "failed"),
+    "clamped and says so": ({"clamp": (90, 100), "echo_stored": True}, "failed"),
+    "stored late": ({"store_late": 5.0}, "failed"),
+    "refused": ({"exception": 4}, "failed"),
+    "refused but stored": ({"exception_stored": 4}, "done"),
+    "a foreign style": ({"read_style": True}, "done"),
+    "the link drops before it is stored": ({"drop": "before"}, "failed"),
+    "the link drops after it was stored": ({"drop": "after"}, "done"),
+    "the link is reset after it was stored": ({"drop": "after", "reset": True}, "done"),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_e11_the_outcome_is_what_the_inverter_holds(stick: LxpSimulator, house: Site, case: str) -> None:
+    lies, outcome = LIES[case]
+    stick.lies.times = 1 if "drop" in lies else None
+    for knob, value in lies.items():
+        setattr(stick.lies, knob, value)
+    result = house.set("charge_rate_pct", "80")
+    assert result["outcome"] == outcome, result
+    assert (hold(stick, 64) == 80) == (outcome == "done") or "late" in case
+    assert result["read_back"] == (80 if outcome == "done" else hold(stick, 64) if "late" not in case else 100)
+    assert 1 <= len(written(stick)) <= 2, "at most once more, after a look"
+
+
+def test_e11_a_write_that_was_lost_is_done_once_more_after_a_look(stick: LxpSimulator, house: Site) -> None:
+    stick.lies.forget = stick.lies.mute = True
+    stick.lies.times = 1
+    result = house.set("charge_rate_pct", "80")
+    assert (result["outcome"], written(stick)) == ("done", [(64, (80,))] * 2)
+    asked = [(request.function, request.number) for request in list(stick.requests) if request.count or request.words]
+    first = asked.index((Function.WRITE_SINGLE, 64))
+    assert asked[first + 1] == (Function.READ_HOLD, 64)
+
+
+def test_e11_neighbours_that_change_along_are_told(stick: LxpSimulator, house: Site) -> None:
+    stick.lies.neighbours = 1 << 12
+    result = house.set("ac_charge", "on")
+    assert result["outcome"] == "done"
+    assert "bits 12 are not of this command" in result["reason"]
+
+
+def test_e11_an_outcome_that_nobody_can_read_is_unknown(stick: LxpSimulator, house: Site) -> None:
+    stick.lies.late = 0.3  # the write is noticed before the read-back
+    house.send("charge_rate_pct", "80")
+    await_true(lambda: written(stick), 5, "the write")
+    stick.faults.only, stick.faults.silent = bytes((0, 3)) + SERIAL.encode(), True
+    result = house.await_results(1, 30)[0]
+    assert (result["outcome"], result["read_back"]) == ("unknown", None)
+    assert written(stick) == [(64, (80,))]
+
+
+def test_e11_broadcasts_and_foreign_frames_confirm_nothing(stick: LxpSimulator, house: Site) -> None:
+    stick.lies.mute = stick.lies.forget = True
+    foreign = [
+        stick._dress.written("4512670199", 64, 80),
+        stick._dress.written(SERIAL, 65, 80),
+        stick._dress.written_multi(SERIAL, 64, 1),
+    ]
+    house.send("charge_rate_pct", "80")
+    await_true(lambda: written(stick), 5, "the write")
+    for frame in foreign:
+        stick.say(frame)
+    assert house.await_results(1)[0]["outcome"] == "failed"
+
+
+# -- E12, E13 and restarts
+
+
+def test_e12_one_register_is_written_once_in_ten_seconds(
+    stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "SAME_REGISTER", 10.0)
+    assert house.set("ac_charge", "on")["outcome"] == "done"
+    result = house.set("forced_discharge", "on")
+    assert (result["outcome"], "written a moment ago" in result["reason"]) == ("refused", True)
+    assert len(written(stick)) == 1
+
+
+def test_e13_a_command_while_the_stick_is_away_is_refused_at_once(stick: LxpSimulator, house: Site) -> None:
+    stick.faults.refuse = True
+    stick.drop()
+    house.await_offline()
+    result = house.set("charge_rate_pct", "80")
+    assert (result["outcome"], "cannot be reached" in result["reason"]) == ("refused", True)
+    stick.faults.refuse = False
+    house.await_online()
+    assert written(stick) == []
+
+
+def test_a_write_that_a_stop_interrupted_is_settled_at_the_next_start(stick: LxpSimulator, tmp_path: Path) -> None:
+    entry = {"id": "a", "unit": "", "setting": "charge_rate_pct", "source": "mqtt", "frame": "hold 64", "old": 100,
+             "text": "80"}  # fmt: skip
+    (tmp_path / "ledger.json").write_text(json.dumps({"spent": [], "ids": {}, "pending": entry}))
+    stick.inverters[0].holds[64] = 80
+    with site(stick, tmp_path, **MAY) as house:
+        result = house.await_results(1)[0]
+        assert (result["outcome"], result["id"], result["read_back"]) == ("done", "a", 80)
+        assert written(stick) == []
+
+
+# -- T23: what others change
+
+
+def test_t23_what_somebody_else_sets_is_logged_and_recorded(
+    stick: LxpSimulator, house: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    stick.foreign_write(67, 55)
+    await_true(lambda: house.audit("changed"), 5, "the change")
+    entry = house.audit("changed")[0]
+    assert (entry["setting"], entry["old"], entry["read_back"]) == ("ac_charge_soc_limit_pct", 90, 55)
+    assert "ac_charge_soc_limit_pct went from 90 to 55, not set from here" in caplog.text
+
+
+def test_t23_our_own_writes_are_no_change_by_others(stick: LxpSimulator, house: Site) -> None:
+    house.set("charge_rate_pct", "80")
+    house.set("ac_charge", "on")
+    house.set("ac_charge_window_1", "01:00-02:00")
+    stick.foreign_write(75, 60)
+    await_true(lambda: house.audit("changed"), 5, "the change of somebody else")
+    assert [entry["setting"] for entry in house.audit("changed")] == ["charge_priority_soc_limit_pct"]
+
+
+def test_t23_a_change_while_the_stick_was_away_is_seen_afterwards(stick: LxpSimulator, house: Site) -> None:
+    stick.faults.refuse = True
+    stick.drop()
+    house.await_offline()
+    stick.inverters[0].holds[75] = 44
+    stick.faults.refuse = False
+    await_true(lambda: house.audit("changed"), 10, "the change")
+    assert house.audit("changed")[0]["read_back"] == 44
+
+
+# -- ways in
+
+
+def test_a_stick_that_connects_to_us_can_be_written_too(tmp_path: Path) -> None:
+    port = free_port()
+    with site(None, tmp_path, listen=port, **MAY) as house, eager(
+        model="lxp12k", tcp_port=None, dial=("127.0.0.1", port)
+    ) as one:
+        house.await_settings()
+        assert house.set("charge_rate_pct", "80")["outcome"] == "done"
+        assert hold(one, 64) == 80
+
+
+def test_a_stick_that_is_only_listened_to_can_be_written_too(stick: LxpSimulator, tmp_path: Path) -> None:
+    with site(stick, tmp_path, **MAY | {"interval": 0.0}) as house:
+        house.await_states(1)
+        assert house.set("charge_rate_pct", "80")["outcome"] == "done"
+
+
