@@ -117,6 +117,13 @@ SYSTEM_FAULT = Key("system_fault", f.PROBLEM, "System fault")
 VOLTAGE_STATE = Key("voltage_state", f.TEXT, "Voltage state", level=DIAGNOSTIC)
 CHARGE_CURRENT_STATE = Key("charge_current_state", f.TEXT, "Charge current state", level=DIAGNOSTIC)
 DISCHARGE_CURRENT_STATE = Key("discharge_current_state", f.TEXT, "Discharge current state", level=DIAGNOSTIC)
+# of the console only: what its firmware makes of each module, and of its cells
+STATE = Key("state", f.TEXT, "State")
+CURRENT_STATE = Key("current_state", f.TEXT, "Current state", level=DIAGNOSTIC)
+TEMPERATURE_STATE = Key("temperature_state", f.TEXT, "Temperature state", level=DIAGNOSTIC)
+CELL_VOLTAGE_STATE = Key("cell_voltage_state", f.TEXT, "Cell voltage state", level=DIAGNOSTIC)
+CELL_TEMPERATURE_STATE = Key("cell_temperature_state", f.TEXT, "Cell temperature state", level=DIAGNOSTIC)
+MOS_TEMPERATURE_STATE = Key("mos_temperature_state", f.TEXT, "MOSFET temperature state", level=DIAGNOSTIC)
 CELLS_LOW = Key("cells_low", f.TEXT, "Cells in state low", level=DIAGNOSTIC)
 CELLS_HIGH = Key("cells_high", f.TEXT, "Cells in state high", level=DIAGNOSTIC)
 CELLS_ERROR = Key("cells_error", f.TEXT, "Cells in state error", level=DIAGNOSTIC)
@@ -159,6 +166,37 @@ NEEDED = MEASURED[:3]
 
 NOMINAL_CELL = 3.2
 """V of an LFP cell: with it capacity gives the makers' own figures, 2.4 kWh for a 50 Ah module of 15 cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A state in words: which of them warn, and by which the battery protects itself."""
+
+    key: Key
+    warnings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    def level(self, values: Mapping[str, Value]) -> int | None:
+        """Return 0 for neither, 1 for a warning, 2 for a fault, None when the state is not known."""
+        words = set(self.key.text(values).split(", "))
+        if words == {""}:
+            return None
+        return 2 if words & set(self.faults) else 1 if words & set(self.warnings) else 0
+
+
+TOO_HOT, TOO_COLD = ("over temperature",), ("under temperature",)
+STATES_FAULTY = (
+    Told(STATE, (), ("error",)),
+    Told(VOLTAGE_STATE, (), ("over voltage", "under voltage")),
+    Told(CELL_VOLTAGE_STATE, (), ("over voltage", "under voltage")),
+    Told(TEMPERATURE_STATE, (), TOO_HOT + TOO_COLD),
+    Told(CELL_TEMPERATURE_STATE, (), TOO_HOT + TOO_COLD),
+    Told(MOS_TEMPERATURE_STATE, (), TOO_HOT + TOO_COLD),
+    Told(CURRENT_STATE, (), ("charge over current", "charge over current 2", "discharge over current",
+                             "discharge over current 2", "short circuit")),
+)  # fmt: skip
+"""Every state of a console's module that stands for a protection.
+unconfirmed: the words for them are known from other programs; captures show normal modules."""
 
 
 @cache

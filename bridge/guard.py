@@ -246,6 +246,18 @@ STOPPING = (k.MODULE_OVER_VOLTAGE, k.CELL_FAULT, k.CHARGE_OVER_TEMPERATURE, k.OV
 allowance decides, since a discharge limit of 0 blacks out an off-grid house."""
 
 
+STOPPING_STATES = (
+    k.Told(k.STATE, (), ("error",)),
+    k.Told(k.VOLTAGE_STATE, (), ("over voltage",)),
+    k.Told(k.CELL_VOLTAGE_STATE, (), ("over voltage",)),
+    k.Told(k.TEMPERATURE_STATE, (), k.TOO_HOT + k.TOO_COLD),
+    k.Told(k.CELL_TEMPERATURE_STATE, (), k.TOO_HOT + k.TOO_COLD),
+    k.Told(k.MOS_TEMPERATURE_STATE, (), k.TOO_HOT + k.TOO_COLD),
+    k.Told(k.CURRENT_STATE, (), ("charge over current", "charge over current 2", "short circuit")),
+)
+"""The same as a console says it."""
+
+
 class ModuleGuard:
     """What one module may be given, from its readings as they come."""
 
@@ -312,7 +324,9 @@ class ModuleGuard:
             return Limit(0.0, ("charging not enabled",), apart=True)
         if k.CHARGE_FET.flag(values) is False:
             return Limit(0.0, ("charge MOSFET off",), apart=True)
-        if raised := [key.key.replace("_", " ") for key in STOPPING if key.flag(values)]:
+        raised = [key.key.replace("_", " ") for key in STOPPING if key.flag(values)]
+        raised += [told.key.text(values) for told in STOPPING_STATES if told.level(values)]
+        if raised:
             return Limit(0.0, tuple(raised), apart=True)
         if k.CELL_MAX.key in values and felt.cell_high is None and limits.charge_by_cell:
             return Limit(0.0, ("cell voltage not known",), apart=True)

@@ -66,15 +66,14 @@ class Alarm:
     """One alarm: 0 none, 1 warning, 2 alarm, the highest of all modules; None when nothing tells of it.
 
     `protecting` flags raise it to 2, `warning` flags to 1, and so does a list of cells or sensors that is
-    not empty, or a state with one of `words`. `measured` judges what a module measures.
+    not empty. `states` in words have levels of their own. `measured` judges what a module measures.
     """
 
     field: Field
     protecting: tuple[k.Key, ...] = ()
     warning: tuple[k.Key, ...] = ()
     listed: tuple[k.Key, ...] = ()
-    state: k.Key | None = None
-    words: tuple[str, ...] = ()
+    states: tuple[k.Told, ...] = ()
     measured: Callable[[Mapping[str, Value], Felt, Levels], int | None] | None = None
 
 
@@ -124,27 +123,36 @@ def _errors(values: Mapping[str, Value], _: Felt, __: Levels) -> int | None:
     return 2 if any(lists) or k.VOLTAGE_STATE.text(values) == "error" else None
 
 
+WARMTHS = (k.TEMPERATURE_STATE, k.CELL_TEMPERATURE_STATE, k.MOS_TEMPERATURE_STATE)
 # fmt: off
 LOW_VOLTAGE = Alarm(_named("low_voltage", "Low voltage"), (k.MODULE_UNDER_VOLTAGE,), (k.LOW_VOLTAGE,),
-                    state=k.VOLTAGE_STATE, words=("low", "under voltage"))
+                    states=(k.Told(k.VOLTAGE_STATE, ("low",), ("under voltage",)),))
 HIGH_VOLTAGE = Alarm(_named("high_voltage", "High voltage"), (k.MODULE_OVER_VOLTAGE,), (k.HIGH_VOLTAGE,),
-                     state=k.VOLTAGE_STATE, words=("high", "over voltage"))
+                     states=(k.Told(k.VOLTAGE_STATE, ("high",), ("over voltage",)),))
 LOW_SOC = Alarm(_named("low_soc", "Low state of charge"), (),
                 (k.LOW_CAPACITY, k.CHARGE_IMMEDIATELY_1, k.CHARGE_IMMEDIATELY_2), measured=_low_soc)
 HIGH_CHARGE_CURRENT = Alarm(_named("high_charge_current", "High charge current"), (k.CHARGE_OVER_CURRENT,),
-                            state=k.CHARGE_CURRENT_STATE, words=("high", "low"))
+                            states=(k.Told(k.CHARGE_CURRENT_STATE, ("high", "low")),
+                                    k.Told(k.CURRENT_STATE, ("charge current warning",),
+                                           ("charge over current", "charge over current 2"))))
 HIGH_DISCHARGE_CURRENT = Alarm(_named("high_discharge_current", "High discharge current"), (k.DISCHARGE_OVER_CURRENT,),
-                               state=k.DISCHARGE_CURRENT_STATE, words=("high", "low"))
-HIGH_CURRENT = Alarm(_named("high_current", "High current"), (k.SHORT_CIRCUIT,))
+                               states=(k.Told(k.DISCHARGE_CURRENT_STATE, ("high", "low")),
+                                       k.Told(k.CURRENT_STATE, ("discharge current warning",),
+                                              ("discharge over current", "discharge over current 2"))))
+HIGH_CURRENT = Alarm(_named("high_current", "High current"), (k.SHORT_CIRCUIT,),
+                     states=(k.Told(k.CURRENT_STATE, ("high",), ("short circuit",)),))
 IMBALANCE = Alarm(_named("cell_imbalance", "Cell imbalance"), measured=_spread)
 LOW_CELL = Alarm(_named("low_cell_voltage", "Low cell voltage"), (k.CELL_UNDER_VOLTAGE,), (),
-                 (k.CELLS_LOW,), measured=_low_cell)
-HIGH_CELL = Alarm(_named("high_cell_voltage", "High cell voltage"), (), (), (k.CELLS_HIGH,), measured=_high_cell)
+                 (k.CELLS_LOW,), (k.Told(k.CELL_VOLTAGE_STATE, ("low",), ("under voltage",)),), _low_cell)
+HIGH_CELL = Alarm(_named("high_cell_voltage", "High cell voltage"), (), (), (k.CELLS_HIGH,),
+                  (k.Told(k.CELL_VOLTAGE_STATE, ("high",), ("over voltage",)),), _high_cell)
 COLD = Alarm(_named("low_temperature", "Low temperature"), (k.UNDER_TEMPERATURE,), (k.LOW_TEMPERATURE,),
-             (k.TEMPERATURES_LOW,), measured=_cold)
+             (k.TEMPERATURES_LOW,), tuple(k.Told(key, ("low",), k.TOO_COLD) for key in WARMTHS), _cold)
 HOT = Alarm(_named("high_temperature", "High temperature"), (k.OVER_TEMPERATURE, k.DISCHARGE_OVER_TEMPERATURE),
-            (k.HIGH_TEMPERATURE,), (k.TEMPERATURES_HIGH,), measured=_hot)
-FAILURE = Alarm(_named("internal_failure", "Internal failure"), (k.SYSTEM_FAULT, k.CELL_FAULT), measured=_errors)
+            (k.HIGH_TEMPERATURE,), (k.TEMPERATURES_HIGH,),
+            tuple(k.Told(key, ("high",), k.TOO_HOT) for key in WARMTHS), _hot)
+FAILURE = Alarm(_named("internal_failure", "Internal failure"), (k.SYSTEM_FAULT, k.CELL_FAULT),
+                states=(k.Told(k.STATE, (), ("error",)),), measured=_errors)
 COLD_CHARGE = Alarm(_named("low_charge_temperature", "Low charge temperature"))
 HOT_CHARGE = Alarm(_named("high_charge_temperature", "High charge temperature"), (k.CHARGE_OVER_TEMPERATURE,))
 # fmt: on
@@ -175,8 +183,7 @@ def alarm_level(alarm: Alarm, values: Mapping[str, Value], felt: Felt, levels: L
     for keys, level in ((alarm.protecting, 2), (alarm.warning, 1)):
         told += [level if flag else 0 for key in keys if (flag := key.flag(values)) is not None]
     told += [1 if key.text(values) else 0 for key in alarm.listed if values.get(key.key) is not None]
-    if alarm.state is not None and (words := alarm.state.text(values)):
-        told.append(1 if set(words.split(", ")) & set(alarm.words) else 0)
+    told += [found for state in alarm.states if (found := state.level(values)) is not None]
     if alarm.measured is not None and (level_measured := alarm.measured(values, felt, levels)) is not None:
         told.append(level_measured)
     return max(told, default=None)

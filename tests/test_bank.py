@@ -396,6 +396,39 @@ def test_g7_two_alarms_at_once_are_both_shown(pair: tuple[str, str], apart: bool
     assert found["alarm"] is True
 
 
+CONSOLE_STATES = [
+    ({"voltage_state": "over voltage"}, "alarm_high_voltage", 2),
+    ({"voltage_state": "under voltage"}, "alarm_low_voltage", 2),
+    ({"cell_voltage_state": "high"}, "alarm_high_cell_voltage", 1),
+    ({"cell_voltage_state": "over voltage"}, "alarm_high_cell_voltage", 2),
+    ({"cell_voltage_state": "under voltage"}, "alarm_low_cell_voltage", 2),
+    ({"temperature_state": "over temperature"}, "alarm_high_temperature", 2),
+    ({"cell_temperature_state": "under temperature"}, "alarm_low_temperature", 2),
+    ({"mos_temperature_state": "high"}, "alarm_high_temperature", 1),
+    ({"current_state": "charge current warning"}, "alarm_high_charge_current", 1),
+    ({"current_state": "charge over current 2"}, "alarm_high_charge_current", 2),
+    ({"current_state": "discharge over current"}, "alarm_high_discharge_current", 2),
+    ({"current_state": "short circuit"}, "alarm_high_current", 2),
+    ({"state": "error"}, "alarm_internal_failure", 2),
+]
+STOPS = ("over voltage", "over temperature", "under temperature", "charge over current 2", "short circuit", "error")
+
+
+@pytest.mark.parametrize(("change", "alarm", "level"), CONSOLE_STATES)
+def test_a_state_that_a_console_tells_is_an_alarm_and_a_protection_ends_charging(
+    change: dict[str, Any], alarm: str, level: int
+) -> None:
+    rig = speaking("1")
+    rig.set("1", **change)
+    found = rig.step().state
+    assert (found[alarm], found["alarm"]) == (level, True)
+    (word,) = change.values()
+    stopped = found["charge_current_limit"] == 0
+    assert stopped == (word in STOPS), found["charge_current_reason"]
+    assert found["discharge_current_limit"] > 0
+    assert not stopped or word in found["charge_current_reason"]
+
+
 def test_a_cold_battery_warns_of_charging_only_while_it_charges() -> None:
     rig = speaking("2", "3")
     rig.set("2", cell_min_temperature=-1.0)

@@ -31,10 +31,6 @@ def _diagnostic(key: str, quantity: Quantity, name: str) -> Field:
     return Field(key, quantity, name, level=DIAGNOSTIC)
 
 
-BASE_STATE = Field("state", TEXT, "State")
-CURRENT_STATE = _diagnostic("current_state", TEXT, "Current state")
-TEMPERATURE_STATE = _diagnostic("temperature_state", TEXT, "Temperature state")
-
 # fmt: off
 PWR = (
     t.Column("Volt", k.VOLTAGE, t.milli),
@@ -48,16 +44,16 @@ PWR = (
     t.Column("Vlow.Id", k.CELL_MIN_NUMBER, t.cell),
     t.Column("Vhigh", k.CELL_MAX, t.milli),
     t.Column("Vhigh.Id", k.CELL_MAX_NUMBER, t.cell),
-    t.Column("Base.St", BASE_STATE, t.base),
+    t.Column("Base.St", k.STATE, t.base),
     t.Column("Volt.St", k.VOLTAGE_STATE, t.condition),
-    t.Column("Curr.St", CURRENT_STATE, t.condition),
-    t.Column("Temp.St", TEMPERATURE_STATE, t.condition),
+    t.Column("Curr.St", k.CURRENT_STATE, t.condition),
+    t.Column("Temp.St", k.TEMPERATURE_STATE, t.condition),
     t.Column("Coulomb", k.SOC, t.percent),
     t.Column("Time", _diagnostic("module_time", TEXT, "Module's clock"), t.words),
-    t.Column("B.V.St", _diagnostic("cell_voltage_state", TEXT, "Cell voltage state"), t.condition),
-    t.Column("B.T.St", _diagnostic("cell_temperature_state", TEXT, "Cell temperature state"), t.condition),
+    t.Column("B.V.St", k.CELL_VOLTAGE_STATE, t.condition),
+    t.Column("B.T.St", k.CELL_TEMPERATURE_STATE, t.condition),
     t.Column("MosTempr", k.MOS_TEMPERATURE, t.milli),
-    t.Column("M.T.St", _diagnostic("mos_temperature_state", TEXT, "MOSFET temperature state"), t.condition),
+    t.Column("M.T.St", k.MOS_TEMPERATURE_STATE, t.condition),
     t.Column("SysAlarm.St", _diagnostic("system_alarm_state", TEXT, "System alarm state"), t.condition),
 )
 # fmt: on
@@ -188,10 +184,10 @@ PWR_N = (
     t.Label("Total Coulomb", k.TOTAL, t.milli, "mAH", needed=True),
     t.Label("Max Voltage", _diagnostic("max_voltage", k.VOLTAGE.quantity, "Maximum voltage"), t.milli, "mV"),
     t.Label("Charge Times", Field("charge_times", COUNT, "Charge times, raw counter", level=HIDDEN)),
-    t.Label("Basic Status", BASE_STATE, t.base, needed=True),
+    t.Label("Basic Status", k.STATE, t.base, needed=True),
     t.Label("Volt Status", k.VOLTAGE_STATE, t.condition),
-    t.Label("Current Status", CURRENT_STATE, t.condition),
-    t.Label("Tmpr. Status", TEMPERATURE_STATE, t.condition),
+    t.Label("Current Status", k.CURRENT_STATE, t.condition),
+    t.Label("Tmpr. Status", k.TEMPERATURE_STATE, t.condition),
     t.Label("Coul. Status", _diagnostic("coulomb_state", TEXT, "Charge state"), t.condition),
     t.Label("Soh. Status", _diagnostic("soh_state", TEXT, "Health state"), t.condition),
     t.Label("Heater Status", Field("heater", FLAG, "Heater on", level=HIDDEN), t.on),

@@ -183,7 +183,7 @@ def local(lines: Sequence[str]) -> Values:
         k.CURRENT.key: t.milli(first[1]),
         k.TEMPERATURE.key: t.milli(first[2]),
         k.REMAINING.key: t.milli(first[3]),
-        console.BASE_STATE.key: t.base(first[4]),
+        k.STATE.key: t.base(first[4]),
         k.CYCLES.key: t.integer(records[-1][0]),
         console.FAULTS.key: t.integer(records[-2][0]),
     }

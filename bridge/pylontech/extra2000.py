@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bridge import battery as k
+from bridge import summary as s
 from bridge.fields import Field
 from bridge.pylontech import stack
 from bridge.pylontech import values as v
@@ -42,6 +43,16 @@ ALARMS: Mapping[str, tuple[Field, ...]] = {
     "HighTemperature":       (k.HIGH_TEMPERATURE, k.OVER_TEMPERATURE, k.DISCHARGE_OVER_TEMPERATURE),
     "FuseBlown":             (),
     "InternalFailure":       (k.SYSTEM_FAULT, k.CELL_FAULT),
+}
+STATES: Mapping[str, tuple[k.Told, ...]] = {
+    "LowVoltage":           s.LOW_VOLTAGE.states,
+    "HighVoltage":          s.HIGH_VOLTAGE.states,
+    "HighChargeCurrent":    s.HIGH_CHARGE_CURRENT.states,
+    "HighDischargeCurrent": s.HIGH_DISCHARGE_CURRENT.states,
+    "HighCurrent":          s.HIGH_CURRENT.states,
+    "LowTemperature":       s.COLD.states,
+    "HighTemperature":      s.HOT.states,
+    "InternalFailure":      s.FAILURE.states,
 }
 """Each alarm of the message and the module values that raise it; those without are raised by levels, or unknown.
 extra200tomqtt has the first thirteen, and calls every system fault a blown fuse."""
@@ -78,6 +89,7 @@ def raised_alarms(state: Values) -> dict[str, int | None]:
         known = [state.get(field.key) for field in fields]
         raised = [1 if field.key in WARNING else 2 for field, flag in zip(fields, known, strict=True) if flag is True]
         told = [0] if any(flag is not None for flag in known) else []
+        told += [found for one in STATES.get(name, ()) if (found := one.level(state)) is not None]
         level = measured.get(name)
         levels[name] = max([*raised, *told, *([] if level is None else [level])], default=None)
     return levels

@@ -221,6 +221,12 @@ def _average_cell(states: list[Values]) -> float | None:
 def _alarms(result: Values, live: Mapping[str, Values]) -> None:
     """Name every alarm with its module, as in "2: cell_under_voltage, 3: charge_over_current"."""
     raised = [f"{name}: {field.key}" for name, state in live.items() for field in ALARM_FIELDS if state.get(field.key)]
+    raised += [
+        f"{name}: {told.key.key} {told.key.text(state)}"
+        for name, state in live.items()
+        for told in k.STATES_FAULTY
+        if told.key.key in state and told.level(state)
+    ]
     looked = all(any(state.get(field.key) is not None for field in ALARM_FIELDS) for state in live.values())
     if raised or looked:
         result[k.ALARM.key] = bool(raised)

@@ -126,6 +126,17 @@ def test_each_event_raises_its_alarm_also_beside_others(word: int, alarm: str, l
         assert {name: found for name, found in alarms.items() if found} == {alarm: level}
 
 
+@pytest.mark.parametrize(
+    ("key", "word", "alarm", "level"),
+    [("voltage_state", "over voltage", "HighVoltage", 2), ("current_state", "discharge current warning",
+      "HighDischargeCurrent", 1), ("temperature_state", "under temperature", "LowTemperature", 2),
+     ("state", "error", "InternalFailure", 2)],
+)  # fmt: skip
+def test_a_state_in_words_raises_its_alarm_without_any_event(key: str, word: str, alarm: str, level: int) -> None:
+    assert extra2000.raised_alarms(state(**{key: word}))[alarm] == level
+    assert extra2000.raised_alarms(state())[alarm] == 0
+
+
 def test_all_pairs_of_events_show_both_alarms() -> None:
     words = (0x1, 0x8, 0x100, 0x800, 0x8000, 0x20000, 0x40000)
     for first in words:

@@ -115,6 +115,12 @@ def test_every_alarm_is_named_with_its_module(field: stack.Field) -> None:
     assert stack.summary({"2": module()})["alarm"] is False
 
 
+def test_a_state_in_words_is_an_alarm_too() -> None:
+    module = {**dict.fromkeys((field.key for field in stack.ALARM_FIELDS), False), "current_state": "short circuit"}
+    found = stack.summary({"1": module, "2": {**module, "current_state": "normal"}})
+    assert (found["alarm"], found["alarms"]) == (True, "1: current_state short circuit")
+
+
 def test_a_module_that_told_no_alarms_leaves_the_alarm_unknown() -> None:
     silent = {key: value for key, value in module().items() if key not in QUIET}
     found = stack.summary({"2": module(), "3": silent})
