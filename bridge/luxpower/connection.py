@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from bridge.devices import Tally
 from bridge.errors import LinkError, ProtocolError
-from bridge.luxpower.frame import Decoder, Heartbeat, Read, Registers, Reply, Write, WriteMany
+from bridge.luxpower.frame import Decoder, Heartbeat, Read, ReadParameter, Registers, Reply, Write, WriteMany
 from bridge.transports.base import Link, Stop
 from bridge.transports.tcp import ConnectError, Failure, open_tcp
 
@@ -60,7 +60,7 @@ class Line:
         """Close the link."""
         self._link.close()
 
-    def send(self, request: Read | Write | WriteMany) -> None:
+    def send(self, request: Read | ReadParameter | Write | WriteMany) -> None:
         """Send a request. Raises LinkError."""
         data = request.encode()
         log.debug("tx %s", data.hex(" "))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import ReadRegisters
 from bridge.luxpower.blocks import GROUP
-from bridge.luxpower.frame import EXCEPTIONS, Refused
-from bridge.luxpower.inverter import MANUFACTURER, TABLES, Inverter, raw_words
+from bridge.luxpower.frame import EXCEPTIONS, Parameter, Refused
+from bridge.luxpower.inverter import MANUFACTURER, PARAMETER, TABLES, Inverter, raw_words
 from bridge.luxpower.reader import Asking
 
 COMMANDS, COMMAND_AGE = 16, 30.0
@@ -18,11 +18,21 @@ COMMANDS, COMMAND_AGE = 16, 30.0
 
 
 class Demands:
-    """The reads on demand of one stick. `ask` asks an inverter (its serial, function, register, count)."""
+    """The reads on demand of one stick.
 
-    def __init__(self, name: str, max_age: float, ask: Callable[[str, int, int, int], Asking]) -> None:
+    `ask` asks an inverter (its serial, function, register, count), `ask_parameter` the stick (the parameter).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        max_age: float,
+        ask: Callable[[str, int, int, int], Asking],
+        ask_parameter: Callable[[int], Generator[Reading | None, None, Parameter | None]],
+    ) -> None:
         self._nobody = Unit("", name, (), max_age, manufacturer=MANUFACTURER)
         self._ask = ask
+        self._ask_parameter = ask_parameter
         self._commands: deque[tuple[float, ReadRegisters]] = deque()
 
     def full(self) -> bool:
@@ -42,9 +52,19 @@ class Demands:
                 yield self.refusal(command, "it waited for too long")
             elif not known:
                 yield self.refusal(command, "the serial numbers are not known yet")
+            elif command.table == PARAMETER:
+                yield from self._read_parameter(command)
             else:
                 for inverter in known:
                     yield from self._read_out(inverter, command)
+
+    def _read_parameter(self, command: ReadRegisters) -> Iterator[Reading | None]:
+        reply = yield from self._ask_parameter(command.register)
+        if reply is None:
+            yield self.refusal(command, "no answer")
+            return
+        value = int.from_bytes(reply.data, "little")
+        yield self._outcome(command, "done", None, {f"{PARAMETER}_{command.register}": value}, self._nobody)
 
     def _read_out(self, inverter: Inverter, command: ReadRegisters) -> Iterator[Reading | None]:
         """Read what one command asks for, in as many requests as it takes."""

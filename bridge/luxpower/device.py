@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
@@ -24,7 +24,17 @@ from bridge.luxpower.blocks import GROUP, Blocks, Piece
 from bridge.luxpower.changes import Changed
 from bridge.luxpower.connection import LOCKED, Heard, Line, sound_out
 from bridge.luxpower.demand_reader import Demands
-from bridge.luxpower.frame import EXCEPTIONS, Function, Read, Refused, Registers, Written, WrittenMany
+from bridge.luxpower.frame import (
+    EXCEPTIONS,
+    Function,
+    Parameter,
+    Read,
+    ReadParameter,
+    Refused,
+    Registers,
+    Written,
+    WrittenMany,
+)
 from bridge.luxpower.inverter import MANUFACTURER, TABLES, Inverter, Totals, documented_fields
 from bridge.luxpower.options import SERIAL, Options, manner_of
 from bridge.luxpower.reader import AT_ONCE, Asker, Asking
@@ -88,7 +98,7 @@ class LxpDevice:
         self._short = 0
         self._warned: set[str] = set()
         self.asker = Asker(context, self._digest)
-        self._demands = Demands(options.name, self._manner.max_age, self._ask)
+        self._demands = Demands(options.name, self._manner.max_age, self._ask, self._ask_parameter)
         self.datalog = options.datalogger
         self._datalog_sure = options.datalogger is not None
         self.inverters: dict[str, Inverter] = {}
@@ -256,7 +266,7 @@ class LxpDevice:
         except CommandError as err:
             yield self._refusal(command.path, command.tag, str(err))
             return
-        if isinstance(ours, ReadRegisters) and self._mirror is not None:
+        if isinstance(ours, ReadRegisters) and ours.table in TABLES and self._mirror is not None:
             self._mirror.again(TABLES[ours.table], ours.register, ours.register + ours.count)
         yield from self.obey(ours)
 
@@ -292,9 +302,11 @@ class LxpDevice:
     def _digest(self, heard: Heard, wanted: bool) -> Iterator[Reading | None]:
         """Take one whole frame; `wanted` says that it is the answer to our own question."""
         reply, at = heard
-        if not self._is_our_stick(reply.datalog_serial) or not isinstance(
-            reply, (Registers, Written, WrittenMany, Refused)
-        ):
+        if not self._is_our_stick(reply.datalog_serial):
+            return
+        if isinstance(reply, Parameter) and wanted and self._mirror is not None:
+            yield self._mirror.parameter(reply.parameter, reply.data, at)
+        if not isinstance(reply, (Registers, Written, WrittenMany, Refused)):
             return
         inverter = self._inverter_of(reply)
         if inverter is None:
@@ -448,6 +460,9 @@ class LxpDevice:
 
     def _ask(self, serial: str, function: int, first: int, length: int) -> Asking:
         return self.asker.ask(Read(self.datalog or "", serial, function, first, length))
+
+    def _ask_parameter(self, parameter: int) -> Generator[Reading | None, None, Parameter | None]:
+        return self.asker.ask_parameter(ReadParameter(self.datalog or "", parameter))
 
     def _answer_commands(self) -> Iterator[Reading | None]:
         """Do what people asked for, between any two questions of our own."""

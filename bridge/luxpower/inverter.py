@@ -192,6 +192,8 @@ class Inverter:
 
 TABLES = {"hold": Function.READ_HOLD, "input": Function.READ_INPUT}
 """What the registers are called in topics."""
+PARAMETER = "param"
+"""What a parameter of the stick itself is called there."""
 
 
 def raw_words(function: int, register: int, words: tuple[int, ...]) -> dict[str, Value]:

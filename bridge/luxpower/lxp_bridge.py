@@ -19,6 +19,7 @@ from bridge.errors import CommandError
 from bridge.fields import Channel, Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.luxpower.frame import Function, Registers
+from bridge.luxpower.inverter import PARAMETER
 from bridge.luxpower.models import PowerUnit
 from bridge.luxpower.registers import HOLDS, INPUTS
 from bridge.luxpower.rows import Row, window
@@ -35,6 +36,8 @@ ITS_NAME = {"fault": "fault_code", "warning": "warning_code"}
 """Our key -> its own, where they differ."""
 PASSWORD = 225
 """A holding register that is never told."""
+PUSH_INTERVAL = 0
+"""Of the stick's own parameters the seconds between two pushes are read, and none is ever written."""
 WORDS_OF_A_WINDOW = 2
 MOST_REGISTERS = 127
 
@@ -167,6 +170,10 @@ class Mirror:
             if {first, first + 1} & news and {first, first + 1} <= words.keys():
                 yield from self._window(topic, words[first], words[first + 1], at)
 
+    def parameter(self, number: int, data: bytes, at: float) -> Reading:
+        """Return what a parameter of the stick makes, one that was asked for."""
+        return self._reading(f"{PARAMETER}/{number}", bare(int.from_bytes(data, "little")), at)
+
     def _window(self, topic: str, start: int, end: int, at: float) -> Iterator[Reading]:
         read = window.convert
         text = read(start.to_bytes(2, "little") + end.to_bytes(2, "little")) if read else None
@@ -209,8 +216,10 @@ def _read(what: list[str], payload: bytes) -> tuple[str, int, int]:
             raise CommandError(f"expected registers 0 to 65535, {MOST_REGISTERS} at most")
         case [family, number] if (row := _ROWS.get(f"{family}_window_{number}")) and family in WINDOWS:
             return "hold", row.register, WORDS_OF_A_WINDOW
-        case ["param", _]:
-            raise CommandError("parameters of the stick are not read")
+        case ["param", register]:
+            if register == str(PUSH_INTERVAL):
+                return PARAMETER, PUSH_INTERVAL, 1
+            raise CommandError(f"of the stick's parameters only {PUSH_INTERVAL} is read")
     raise CommandError("there is no such command")
 
 

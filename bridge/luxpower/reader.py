@@ -10,7 +10,18 @@ from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import Reading
 from bridge.luxpower.connection import Heard, Line
-from bridge.luxpower.frame import Read, Refused, Registers, Reply, Write, WriteMany, Written, WrittenMany
+from bridge.luxpower.frame import (
+    Parameter,
+    Read,
+    ReadParameter,
+    Refused,
+    Registers,
+    Reply,
+    Write,
+    WriteMany,
+    Written,
+    WrittenMany,
+)
 
 ANSWER = 5.0
 """Seconds for an answer; real ones take up to one (luxpower_sna proxy log)."""
@@ -71,6 +82,16 @@ class Asker:
         self.unanswered = True
         return None
 
+    def ask_parameter(self, request: ReadParameter) -> Generator[Reading | None, None, Parameter | None]:
+        """Ask the stick itself for one of its parameters, once; return the answer or None."""
+        yield from self.listen_until(self._free_at + BETWEEN)
+        self._context.beat()
+        reply = yield from self._exchange(request, request.answered_by)
+        if isinstance(reply, Parameter):
+            return reply
+        self._context.tally.failed("no_reply", f"parameter {request.parameter}: no answer")
+        return None
+
     def tell(self, request: Write | WriteMany) -> Generator[Reading | None, None, Written | WrittenMany | Refused]:
         """Send a write, once; return its acknowledgement or refusal.
 
@@ -97,7 +118,7 @@ class Asker:
         raise NoReply("the write was not acknowledged")
 
     def _exchange(
-        self, request: Read | Write | WriteMany, fits: Callable[[Reply], bool]
+        self, request: Read | ReadParameter | Write | WriteMany, fits: Callable[[Reply], bool]
     ) -> Generator[Reading | None, None, Reply | None]:
         """Send a request; return its answer or None at the deadline. Everything else that comes is digested too."""
         line = self._connected()

@@ -47,6 +47,9 @@ counts as quick again when a receipt takes no longer than twice this."""
 ARRIVED = 256
 """Received messages waiting for this thread at most; a flood past it is dropped and counted."""
 
+GOODBYE = 0.2
+"""Seconds for the broker to close the connection after our goodbye."""
+
 FORGOTTEN = 10.0
 """Seconds after which a receipt that a living broker still owes is given up."""
 
@@ -127,8 +130,10 @@ class Session:
 
     def close(self) -> None:
         """Say goodbye to the broker; what the kernel still holds is delivered first."""
-        _set_linger(self.client.socket(), True)
+        sock = self.client.socket()
+        _set_linger(sock, True)
         self.client.disconnect()
+        _read_out(sock)
 
     def note(self, code: MQTTErrorCode) -> None:
         """End the session when the library says the connection is gone and no callback said why."""
@@ -374,6 +379,22 @@ def _set_up_socket(_client: paho.Client, _userdata: Any, sock: Any) -> None:
     except OSError:
         log.debug("TCP_NODELAY not set")
     _set_linger(sock, False)
+
+
+def _read_out(sock: Any) -> None:
+    """Read what the broker still sends until it closes, for a moment at most.
+
+    A socket closed with unread bytes in it resets the connection; a broker that sees that before our goodbye
+    takes us for dead and publishes the will.
+    """
+    until = time.monotonic() + GOODBYE
+    try:
+        while sock is not None and (left := until - time.monotonic()) > 0:
+            sock.settimeout(left)
+            if not sock.recv(65536):
+                return
+    except (OSError, ValueError):
+        log.debug("the broker did not close")
 
 
 def _set_linger(sock: Any, linger: bool) -> None:

@@ -213,6 +213,7 @@ def foreign(path: str, payload: bytes = b"") -> Foreign:
     ("read/ac_first/3", b"", ("hold", 156, 2)),
     ("read/charge_priority/1", b"", ("hold", 76, 2)),
     ("read/forced_discharge/3", b"", ("hold", 88, 2)),
+    ("read/param/0", b"", ("param", 0, 1)),
 ])  # fmt: skip
 def test_its_readings_become_ours(path: str, payload: bytes, expected: tuple[str, int, int]) -> None:
     command = translate(foreign(path, payload), None)
@@ -220,7 +221,7 @@ def test_its_readings_become_ours(path: str, payload: bytes, expected: tuple[str
 
 
 @pytest.mark.parametrize(
-    "path", ["read", "read/inputs/5", "read/hold", "read/hold/x", "read/hold/70000", "read/ac_charge/4", "read/param/0"]
+    "path", ["read", "read/inputs/5", "read/hold", "read/hold/x", "read/hold/70000", "read/ac_charge/4", "read/param/6"]
 )
 def test_a_reading_there_is_not_is_refused(path: str) -> None:
     with pytest.raises(CommandError):

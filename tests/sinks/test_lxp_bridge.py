@@ -178,6 +178,9 @@ def test_a_reading_is_answered_and_told_on_its_topic(broker: Mosquitto, recorder
         say(recorder, "lxp/cmd/all/read/ac_charge/1", "")
         assert result(recorder, "read/ac_charge/1") == b"OK"
         recorder.wait(f"lxp/{DATALOG}/ac_charge/1")
+        say(recorder, f"lxp/cmd/{DATALOG}/read/param/0", "")
+        assert result(recorder, "read/param/0") == b"OK"
+        recorder.wait_payload(f"lxp/{DATALOG}/param/0", b"3600")
         say(recorder, f"lxp/cmd/{DATALOG}/read/inputs/1", "")
         assert result(recorder, "read/inputs/1") == b"OK"
 
@@ -185,7 +188,7 @@ def test_a_reading_is_answered_and_told_on_its_topic(broker: Mosquitto, recorder
 def test_what_is_refused_is_fail_there_and_a_reason_on_our_own_topic(broker: Mosquitto, recorder: Recorder) -> None:
     with eager(model="acs") as stick, Place(broker, stick):
         recorder.wait(f"lxp/{DATALOG}/hold/64")
-        for path in ("set/hold/64", "set/ac_charge", "set/ac_charge/1", "set/param/0", "read/hold/x", "read/param/0"):
+        for path in ("set/hold/64", "set/ac_charge", "set/ac_charge/1", "set/param/0", "read/hold/x", "read/param/6"):
             say(recorder, f"lxp/cmd/{DATALOG}/{path}", "1")
             assert result(recorder, path) == b"FAIL"
         reasons = [json.loads(m.payload)["reason"] for m in recorder.on("b/house/result")]
@@ -330,6 +333,7 @@ def test_nothing_is_published_while_another_is_online_and_all_once_it_has_gone(
         say(recorder, f"lxp/cmd/{DATALOG}/read/hold/64", "1")
         assert place.space.state == "another program is online there"
         recorder.wait("b/house/state")
+        recorder.wait(f"lxp/cmd/{DATALOG}/read/hold/64")
         ours = [m.topic for m in recorder.messages if m.topic.startswith(("lxp/", "homeassistant/"))]
         assert ours == [f"lxp/cmd/{DATALOG}/read/hold/64"]
         say(recorder, "lxp/LWT", "offline", retain=True)
@@ -337,7 +341,8 @@ def test_nothing_is_published_while_another_is_online_and_all_once_it_has_gone(
         recorder.wait(f"lxp/{DATALOG}/inputs/1")
         recorder.wait(f"lxp/{DATALOG}/hold/64")
         assert place.space.state == "online"
-    assert recorder.on("lxp/LWT")[-1].payload == b"offline"
+        recorder.forget()
+    recorder.wait_payload("lxp/LWT", b"offline")
 
 
 def test_one_that_comes_later_gets_the_namespace(broker: Mosquitto, recorder: Recorder) -> None:
@@ -345,6 +350,8 @@ def test_one_that_comes_later_gets_the_namespace(broker: Mosquitto, recorder: Re
         recorder.wait(f"lxp/{DATALOG}/inputs/1")
         say(recorder, "lxp/LWT", "online", retain=True)
         await_true(lambda: not place.space.broker.connected, 10, "we give way")
+        say(recorder, "probe", "")
+        recorder.wait("probe")  # behind what was under way
         recorder.forget()
         place.await_more(2)
         assert not [m for m in recorder.messages if m.topic.startswith("lxp/")], "no offline over its online either"
