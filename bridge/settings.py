@@ -214,6 +214,16 @@ class Setting(Field):
     """Further names under which `allow` may list it, together with others."""
 
 
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """One row of docs/settings.md: `place` is where it stands, `allowed` its values, `conditions` what else counts."""
+
+    setting: Setting
+    place: str
+    allowed: str
+    conditions: str = ""
+
+
 def _shown(text: str) -> str:
     """Return a received text in a form that is safe in a log and a topic."""
     return ascii(text[:40]) + ("..." if len(text) > 40 else "")

@@ -45,9 +45,10 @@ from bridge.transports.udp import DatagramLink, open_udp
 if TYPE_CHECKING:
     from bridge.luxpower.lxp_bridge import Mirror
     from bridge.luxpower.settable_device import Settable
+    from bridge.settings import Documented
     from bridge.writing import Writer
 
-__all__ = ["LxpDevice", "Options", "build", "documented_fields", "sound_out"]
+__all__ = ["LxpDevice", "Options", "build", "documented_fields", "documented_settings", "sound_out"]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,13 @@ UNREADABLE = (1, 2, 3)
 def build(options: Options, context: Context) -> LxpDevice:
     """Return the device for one entry of the configuration; nothing is connected yet."""
     return LxpDevice(options, context)
+
+
+def documented_settings() -> dict[str, tuple[Documented, ...]]:
+    """Return what can be set on such a device, by the words for its parts; for docs/settings.md."""
+    from bridge.luxpower import settings
+
+    return settings.documented_settings()
 
 
 class LxpDevice:

@@ -22,7 +22,7 @@ from bridge.luxpower.codes import OFF_GRID
 from bridge.luxpower.models import ACS, EG4_HYBRID_TYPES, EG4_OFF_GRID_TYPES, OFF_GRID_US, SNA, Family, PowerUnit, Scale
 from bridge.luxpower.registers import HOLDS, KILOWATT, RATIO
 from bridge.luxpower.rows import Row, clock, i16, window
-from bridge.settings import AnySpelling, Choice, Clock, Number, Risk, Setting, Switch, Window, scaled
+from bridge.settings import AnySpelling, Choice, Clock, Documented, Number, Risk, Setting, Switch, Window, scaled
 
 A, B, C = Risk.HARMLESS, Risk.CAUTION, Risk.DANGEROUS
 BATTERY_VOLTS, NOMINAL_WORDS = (40.0, 60.0), (400, 600)
@@ -83,7 +83,7 @@ class Beside(NamedTuple):
     def words(self) -> str:
         name = next(row.key for row in HOLDS.rows if row.register == self.register)
         relation = {"<": "below", "<=": "at most", ">": "above", ">=": "at least"}[self.sense]
-        return f"{relation} {name}" + (f" and {self.margin} steps" if self.margin else "")
+        return f"{relation} {name}" + (f" and {self.margin} raw steps more" if self.margin else "")
 
 
 Facts = Mapping[str, Value]
@@ -243,12 +243,13 @@ class LxpSetting(Setting):
     def conditions(self) -> list[str]:
         """Return all conditions in words, for the documentation."""
         texts = [self.on.value] if self.on is not On.ALL else []
+        texts += ["as the model counts, or `power_unit`"] if self.highest_kw is not None else []
         texts += [self.beside.words] if self.beside is not None else []
         texts += [f"up to {self.highest_hybrid} on EG4 hybrids"] if self.highest_hybrid is not None else []
         texts += ["not above the limit of the battery's BMS"] if self.bms is not None else []
         texts += ["more with `max_battery_current`"] if self.is_current else []
         texts += ["48 V batteries"] if self.is_voltage else []
-        texts += [f"at most {self.largest_step} at once"] if self.largest_step is not None else []
+        texts += [f"at most {self.largest_step} {self.quantity.unit} at once"] if self.largest_step is not None else []
         texts += ["while on grid"] if self.on_grid else []
         return texts
 
@@ -576,6 +577,18 @@ def raw_setting(register: int, model: Model, may: Callable[[LxpSetting], bool]) 
     return RawWord(
         key, PLAIN, f"Holding register {register}", spelling=spelling, risk=A, register=register, rows=tuple(rows)
     )
+
+
+def documented_settings() -> dict[str, tuple[Documented, ...]]:
+    """Return all rows with their places, values and conditions; for docs/settings.md."""
+    return {"the inverter": tuple(_documented(setting) for setting in SETTINGS)}
+
+
+def _documented(setting: LxpSetting) -> Documented:
+    allowed = setting.spelling.allowed.removeprefix("expected ").removeprefix("one of ")
+    if setting.highest_kw is not None:
+        allowed = f"{allowed} %, or 0 to {setting.highest_kw / 10:g} kW in steps of 0.1"
+    return Documented(setting, setting.place, allowed, "; ".join(setting.conditions()))
 
 
 def settings_of(

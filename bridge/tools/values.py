@@ -1,7 +1,8 @@
-"""docs/values.md, made from the tables that decode the values: `python -m bridge.tools.values`."""
+"""docs/values.md and docs/settings.md, made from the tables: `python -m bridge.tools.values`, `... values settings`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
@@ -17,6 +18,15 @@ Which of them a device has depends on its model and firmware; a key that a state
 while it is not known. Charging is positive for battery current and power, import is positive for the grid.
 """
 
+SETTINGS_HEAD = """# Settings
+
+Made from the tables that check them (`python -m bridge.tools.values settings > docs/settings.md`); a test keeps it
+current. The name is the end of the set topic, `solarbridge/{device}/set/{name}`, and the key under which the settings
+topic shows what is set. With `writes: true` those of class A can be set; of class B and C only the ones that are named
+under `allow:`, one by one or by a group's name. A wrong value of class B costs comfort or money, of class C batteries
+or appliances. What is not here is never written.
+"""
+
 LEVELS = {Level.MAIN: "", Level.DIAGNOSTIC: "diagnostic", Level.HIDDEN: "hidden"}
 
 
@@ -28,6 +38,24 @@ def document() -> str:
         for title, fields in module.documented_fields().items():
             parts += _table(f"`{device_type}`: {title}", fields)
     parts += _table("a bank", summary.FIELDS)
+    return "\n".join(parts) + "\n"
+
+
+def settings_document() -> str:
+    """Return the page of settings: for each device type what `documented_settings()` of its slice lists, if it does."""
+    parts = [SETTINGS_HEAD]
+    for device_type in sorted(SLICES):
+        module = import_module(SLICES[device_type])
+        found = module.documented_settings() if hasattr(module, "documented_settings") else {}
+        for title, rows in found.items():
+            parts.append(f"\n## `{device_type}`: {title}\n")
+            parts.append("| name | class | what | unit | values | conditions | group | where |")
+            parts.append("|---|---|---|---|---|---|---|---|")
+            for row in rows:
+                one = row.setting
+                cells = (f"`{one.key}`", one.risk.value, one.name, one.quantity.unit or "", row.allowed, row.conditions,
+                         ", ".join(f"`{group}`" for group in one.groups), row.place)  # fmt: skip
+                parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts) + "\n"
 
 
@@ -50,4 +78,4 @@ def _rows(fields: Iterable[Field]) -> Iterable[str]:
 
 
 if __name__ == "__main__":
-    print(document(), end="")
+    print(settings_document() if sys.argv[1:] == ["settings"] else document(), end="")
