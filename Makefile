@@ -2,7 +2,8 @@
 SECONDS ?=
 MINUTES ?= 5
 PYTHON = .venv/bin/python
-# for another kind of machine: make wheels WHEELS_FOR="--platform manylinux_2_28_aarch64 --python-version 3.13"
+# install.sh takes the pure Python part of wheels for another kind of machine; with hidapi and all it wants its own:
+# make wheels WHEELS_FOR="--platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --python-version 3.13"
 WHEELS_FOR ?=
 
 .PHONY: demo test lint bench soak lock sbom wheels clean

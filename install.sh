@@ -149,23 +149,36 @@ packages_as_before() {
     rm -rf -- "$site/bridge"
 }
 
+pip_install() {
+    set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes
+    [ -z "$offline" ] || set -- "$@" --no-index --find-links "$offline"
+    "$venv/bin/python" -m pip install "$@" --requirement "$here/requirements.lock"
+}
+
+# unpack PYTHON: the pure Python part of wheels for any machine, without pip's choice
+unpack() {
+    wheels=$offline
+    if [ -z "$wheels" ]; then
+        wheels=$root$release/wheels
+        fetch "$1" "$wheels" || pip_failed
+    fi
+    "$python" -I "$here/tools/unpack.py" "$here/requirements.lock" "$wheels" "$site" || pip_failed
+    rm -rf -- "$root$release/wheels"
+}
+
 packages_into_venv() {
     venv=$root$release
     "$python" -m venv "$venv" || pip_failed
     site=$("$venv/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     if ready_made; then
-        set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes
-        [ -z "$offline" ] || set -- "$@" --no-index --find-links "$offline"
-        "$venv/bin/python" -m pip install "$@" --requirement "$here/requirements.lock" || pip_failed
+        if ! pip_install; then
+            [ -n "$offline" ] || pip_failed
+            say "  the wheels in $offline are not for this kind of machine: taking their pure Python part"
+            unpack "$venv/bin/python"
+        fi
     else
         say "  no ready-made packages for this kind of machine: taking their pure Python part"
-        wheels=$offline
-        if [ -z "$wheels" ]; then
-            wheels=$venv/wheels
-            fetch "$venv/bin/python" "$wheels" || pip_failed
-        fi
-        "$python" -I "$here/tools/unpack.py" "$here/requirements.lock" "$wheels" "$site" || pip_failed
-        rm -rf -- "$venv/wheels"
+        unpack "$venv/bin/python"
     fi
     # nothing is installed into it later, so it needs no tools for that
     rm -rf -- "$site/pip" "$site"/pip-* "$site/setuptools" "$site"/setuptools-* "$site/pkg_resources" \
@@ -176,19 +189,13 @@ packages_into_venv() {
 packages_into_folder() {
     site=$root$release/lib
     mkdir -p -- "$site" "$root$release/bin"
-    wheels=$offline
-    if [ -z "$wheels" ]; then
-        "$python" -m pip --version >/dev/null 2>&1 || {
-            rm -rf -- "$root$release"
-            fail "Venus OS comes without pip. Either type this, then try again:
+    if [ -z "$offline" ] && ! "$python" -m pip --version >/dev/null 2>&1; then
+        rm -rf -- "$root$release"
+        fail "Venus OS comes without pip. Either type this, then try again:
     opkg update && opkg install python3-pip
 or run 'make wheels' on another machine and copy this folder with its wheels/. Nothing was changed."
-        }
-        wheels=$root$release/wheels
-        fetch "$python" "$wheels" || pip_failed
     fi
-    "$python" -I "$here/tools/unpack.py" "$here/requirements.lock" "$wheels" "$site" || pip_failed
-    rm -rf -- "$root$release/wheels"
+    unpack "$python"
 }
 
 install_program() {

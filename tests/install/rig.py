@@ -44,6 +44,26 @@ def wheels() -> Path:
     return folder
 
 
+def program() -> Path:
+    """Return the /opt/solarbridge of an installation made by install.sh with the system's own Python, made once.
+
+    An image that begins with it is spared the half minute that a small machine needs for the packages; how these are
+    made is tested where an installation goes into a folder.
+    """
+    digest = hashlib.sha256()
+    for name in ("requirements.lock", "tools/unpack.py", "install.sh", "systemd/common.sh"):
+        digest.update((REPOSITORY / name).read_bytes())
+    folder = REPOSITORY / "build" / f"installed-{digest.hexdigest()[:12]}"
+    if not folder.exists():
+        offline = wheels()
+        new = Path(tempfile.mkdtemp(dir=folder.parent))
+        script(REPOSITORY / "install.sh", "--root", new, "--offline", offline, "--python", "/usr/bin/python3")
+        with suppress(OSError):  # another worker was faster
+            new.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+    return folder / "opt/solarbridge"
+
+
 def copy_sources(folder: Path) -> Path:
     """Copy what an installation is made from into `folder`, as a user who unpacked it has it."""
     folder.mkdir(parents=True)
@@ -99,13 +119,18 @@ class Image:
         self._inside = f"{place}/system"
 
     def run(
-        self, *command: str, status: int = 0, user: str = "", environ: Mapping[str, str] | None = None
+        self,
+        *command: str,
+        status: int = 0,
+        user: str = "",
+        environ: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as root or another user; fail with what it printed unless it ends with `status`."""
         chroot = ["chroot", *([f"--userspec={user}"] if user else []), self._inside]
         done = subprocess.run(
             ["nsenter", "-t", str(self._pid), "-m", *chroot, *command],
-            capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=300, check=False, stdin=stdin,
             env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root", **(environ or {})},
         )  # fmt: skip
         assert done.returncode == status, done.stdout + done.stderr

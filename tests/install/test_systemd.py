@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.rig import Image, base_python, copy_sources, image, script, tree, wheels
+from tests.install.rig import Image, base_python, copy_sources, image, program, script, tree, wheels
 
 CONFIG = "etc/solarbridge/config.yaml"
 ACCOUNTS = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
@@ -28,6 +29,7 @@ def system(tmp_path: Path) -> Iterator[Image]:
         pytest.skip("the system's own Python has no venv")
     with image(tmp_path / "image") as made:
         copy_sources(made.root / "home/some one/solar bridge")
+        shutil.copytree(program(), made.root / "opt/solarbridge", symlinks=True)
         shutil.copytree(wheels(), made.root / "home/some one/solar bridge/wheels")
         yield made
 
@@ -55,6 +57,7 @@ def test_t20_an_installation_is_made_repeated_upgraded_and_leaves_without_a_trac
     assert {path.split("/")[0] for path in written} <= {"opt", "etc", "usr", "var"}
     assert not [path for path in written if path.startswith(("root/", "tmp/", "var/tmp/"))], "left something behind"
 
+    assert_chosen(system, *install)
     config = system.root / CONFIG
     config.write_text(config.read_text().replace("host: localhost", "host: broker.lan"))
     state = tree(system.changes)
@@ -76,6 +79,39 @@ def test_t20_an_installation_is_made_repeated_upgraded_and_leaves_without_a_trac
     system.run(f"{folder}/uninstall.sh", "--system", "systemd", "--purge")
     left = system.written() - before - ACCOUNT_FILES - {"home/some one/solar bridge/bridge/backoff.py"}
     assert left == set()
+    assert accounts(system) == accounts_before
+
+
+def assert_chosen(system: Image, *install: str) -> None:
+    """--choose opens the configuration in the editor, here one that writes a line, and checks it."""
+    editor = system.root / "home/some one/editor"
+    editor.write_text('#!/bin/sh\necho "# edited" >>"$1"\n')
+    editor.chmod(0o755)
+    terminal, end = os.openpty()
+    try:
+        system.run(*install, "--choose", environ={"EDITOR": "/home/some one/editor"}, stdin=end)
+    finally:
+        os.close(terminal)
+        os.close(end)
+    editor.unlink()
+    assert (system.root / CONFIG).read_text().endswith("# edited\n")
+
+
+def test_without_systemd_it_runs_under_the_restart_wrapper_as_its_own_user(system: Image) -> None:
+    folder, before, accounts_before = "/home/some one/solar bridge", system.written(), accounts(system)
+    shown = system.run(f"{folder}/install.sh", "--system", "plain").stdout
+    assert "restart.sh" in shown
+    assert owner(system, CONFIG) == "root:solarbridge 640"
+    for path in ("var/lib/solarbridge", "var/log/solarbridge"):
+        assert owner(system, path) == "solarbridge:solarbridge 700"
+    assert "Nothing to do" in system.run(f"{folder}/install.sh", "--system", "plain").stdout
+    (system.root / CONFIG).write_text("mqtt: {}\n")
+    wrapped = ("/opt/solarbridge/restart.sh", "/opt/solarbridge/current/bin/solarbridge", "run")
+    said = system.run(*wrapped, user="solarbridge", status=2).stderr
+    assert "config.yaml:1: mqtt.host: missing" in said
+    assert "the configuration is wrong" in said
+    system.run(f"{folder}/uninstall.sh", "--system", "plain", "--purge")
+    assert system.written() - before - ACCOUNT_FILES == set()
     assert accounts(system) == accounts_before
 
 
@@ -108,8 +144,12 @@ def test_an_installation_into_another_root_touches_nothing_outside_and_runs_from
     root.mkdir()
     arguments = ("--root", root, "--offline", wheels(), "--python", base_python())
     outside = {path: path.exists() for path in map(Path, ("/etc/solarbridge", "/opt/solarbridge", "/data"))}
-    script(sources / "install.sh", *arguments)
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    script(sources / "install.sh", *arguments, environ={"HOME": str(home), "TMPDIR": str(temporary)})
     assert {path: path.exists() for path in outside} == outside
+    assert not [*home.iterdir(), *temporary.iterdir()], "something was left behind"
     assert str(root) not in (root / "etc/systemd/system/solarbridge.service").read_text()
     program = root / "opt/solarbridge/current/bin/solarbridge"
     assert script(program, "check", "-c", root / CONFIG).stdout.startswith("mqtt:")
