@@ -61,14 +61,16 @@ class Spelling(Protocol):
 class Number:
     """A number in its unit, in steps of `step`, with both bounds included.
 
-    `among` holds the only values there are, where they do not follow from bounds and step. A whole number is
-    spelled without a point where `step` is whole.
+    `among` holds the only values there are, where they do not follow from bounds and step; `also` what may stand
+    outside of the bounds and means something of its own, such as 0 for "off". A whole number is spelled without a
+    point where `step` is whole.
     """
 
     minimum: Decimal
     maximum: Decimal
     step: Decimal = Decimal(1)
     among: tuple[Decimal, ...] = ()
+    also: tuple[Decimal, ...] = ()
 
     @property
     def decimals(self) -> int:
@@ -79,6 +81,8 @@ class Number:
         if not (_DECIMAL if self.decimals else _WHOLE).fullmatch(text):
             raise CommandError(f"{_shown(text)} is no number as expected here; {self.allowed}")
         number = Decimal(text)
+        if number in self.also:
+            return float(number) if self.decimals else int(number)
         if not self.minimum <= number <= self.maximum:
             raise CommandError(f"{text} is out of range; {self.allowed}")
         if (self.among and number not in self.among) or (number - self.minimum) % self.step:
@@ -93,9 +97,10 @@ class Number:
     @property
     def allowed(self) -> str:
         if self.among:
-            return "expected one of " + ", ".join(str(one) for one in self.among)
+            return "expected one of " + ", ".join(str(one) for one in (*self.also, *self.among))
         steps = "" if self.step == 1 else f" in steps of {self.step}"
-        return f"expected {self.minimum} to {self.maximum}{steps}"
+        also = "".join(f", or {one}" for one in self.also)
+        return f"expected {self.minimum} to {self.maximum}{steps}{also}"
 
 
 def whole(minimum: int, maximum: int, step: int = 1) -> Number:

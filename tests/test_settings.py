@@ -28,14 +28,16 @@ PERCENT = whole(0, 100)
 OFFSET = whole(-199, 199)
 VOLTS = scaled(480, 584, 10)
 LISTED = Number(Decimal("44"), Decimal("51"), Decimal("0.1"), among=tuple(map(Decimal, ("44", "45.5", "51"))))
+OR_FULL = Number(Decimal(48), Decimal(58), also=(Decimal(0),))
 ALL: tuple[AnySpelling, ...] = (
-    PERCENT, OFFSET, VOLTS, LISTED, Switch(), Choice(("solar", "grid first")), Window(), Clock(), Press(),
+    PERCENT, OFFSET, VOLTS, LISTED, OR_FULL, Switch(), Choice(("solar", "grid first")), Window(), Clock(), Press(),
 )  # fmt: skip
 
 TAKEN: list[tuple[AnySpelling, str, Value]] = [
     (PERCENT, "0", 0), (PERCENT, "100", 100), (OFFSET, "-199", -199),
     (VOLTS, "52.4", 52.4), (VOLTS, "52", 52.0), (VOLTS, "52.0", 52.0), (VOLTS, "58.4", 58.4), (LISTED, "45.5", 45.5),
-    (whole(5, 900, 5), "15", 15), (Switch(), "on", True), (Switch(), "off", False),
+    (whole(5, 900, 5), "15", 15), (OR_FULL, "0", 0), (OR_FULL, "48", 48), (OR_FULL, "58", 58),
+    (Switch(), "on", True), (Switch(), "off", False),
     (Choice(("solar", "grid first")), "grid first", "grid first"),
     (Window(), "23:30-05:30", "23:30-05:30"), (Window(), "00:00-00:00", "00:00-00:00"),
     (Clock(), "now", "now"), (Clock(), "2026-02-28T23:59:59", "2026-02-28T23:59:59"), (Press(), "press", "press"),
@@ -49,7 +51,8 @@ REFUSED: list[tuple[AnySpelling, str]] = [
     *((VOLTS, text) for text in (
         "47.9", "58.5", "52.45", "52.", ".5", "052.0", "5.2e1", "52,4", "NaN", "-0", "infinity", "52.40000", "52.4V",
     )),
-    (LISTED, "44.1"), (LISTED, "45"), (whole(5, 900, 5), "16"),
+    (LISTED, "44.1"), (LISTED, "45"), (OR_FULL, "1"), (OR_FULL, "47"), (OR_FULL, "0.0"), (OR_FULL, "00"),
+    (whole(5, 900, 5), "16"),
     *((Switch(), text) for text in ("ON", "On", "1", "true", "yes", "t", "on ", "", "onoff")),
     (Choice(("solar", "grid first")), "Solar"), (Choice(("solar",)), "sol"), (Choice(("solar",)), ""),
     *((Window(), text) for text in (
@@ -90,7 +93,7 @@ def test_any_text_is_in_range_or_refused(spelling: AnySpelling, text: str) -> No
         return
     if isinstance(spelling, Number):
         assert isinstance(value, int | float)
-        assert spelling.minimum <= Decimal(text) <= spelling.maximum
+        assert spelling.minimum <= Decimal(text) <= spelling.maximum or Decimal(text) in spelling.also
     assert spelling.read(spelling.write(value)) == value
 
 
