@@ -38,16 +38,17 @@ _BETWEEN_REPLIES = b"\x00\n"
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """How one protocol puts a question and says no. Its `decoder` is made anew for each question."""
+    """How one protocol puts a question, sets something and says no. Its `decoder` is made anew for each question."""
 
     forms: Callable[[str], tuple[bytes, ...]]
+    setters: Callable[[str], tuple[bytes, ...]]
     decoder: Callable[[], frame.Decoder | pi18.Decoder]
     refusal: str
     consent: str
 
 
-PI30_SPEECH = Speech(frame.forms, frame.Decoder, "NAK", "ACK")
-PI18_SPEECH = Speech(pi18.forms, pi18.Decoder, "0", "1")
+PI30_SPEECH = Speech(frame.forms, frame.forms, frame.Decoder, "NAK", "ACK")
+PI18_SPEECH = Speech(pi18.forms, pi18.setters, pi18.Decoder, "0", "1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Line:
         failure: ProtocolError | NoReply
         for number in (likely, (likely + 1) % len(frames)):
             try:
-                answer = self._exchange(speech, command, frames[number], read)
+                answer = self._exchange(Hearing(speech, command, read), frames[number])
             except ProtocolError as err:
                 self._tally.failed(err.kind, f"{command}: {err}")
                 failure = err
@@ -107,15 +108,30 @@ class Line:
                 return answer
         raise failure
 
-    def _exchange(self, speech: Speech, command: str, question: bytes, read: Callable[[str], Decoded]) -> Answer:
+    def set(self, speech: Speech, command: str, data: bytes) -> None:
+        """Send one of the frames of a setter, once; return when it was acknowledged.
+
+        Raises ProtocolError of kind "refused" when the inverter said no; any other, or NoReply, when nobody knows.
+        """
+        try:
+            self._exchange(Consent(speech, command, _nothing), data)
+        except ProtocolError as err:
+            self._tally.failed(err.kind, f"{command}: {err}")
+            raise
+        except NoReply as err:
+            # an answer that comes yet looks like no other: it cannot be taken for that to a later question
+            self._tally.failed("no_reply", str(err))
+            raise
+        self._tally.replies += 1
+
+    def _exchange(self, hearing: Hearing, question: bytes) -> Answer:
         """Send one question and return the newest whole reply that fits it. Raises ProtocolError, NoReply."""
         if self._link.drain().strip(_BETWEEN_REPLIES):
-            self._tally.failed("late", f"{command}: bytes nobody was waiting for")
+            self._tally.failed("late", f"{hearing.command}: bytes nobody was waiting for")
             self.disturb()
         log.debug("tx %s", question.hex(" "))
         sent = time.monotonic()
         self._link.write(question, sent + SENDING)
-        hearing = Hearing(speech, command, read)
         try:
             return self._listen(hearing, sent)
         finally:
@@ -140,6 +156,10 @@ class Line:
                 return Answer(decoded, now)
             if not data or now >= end:
                 raise hearing.failure or NoReply(f"{hearing.command}: no answer")
+
+
+def _nothing(_payload: str) -> Decoded:
+    return {}
 
 
 class Hearing:
@@ -178,4 +198,15 @@ class Hearing:
             raise ProtocolError("refused", "the inverter does not know or allow it")
         if payload == self._speech.consent:
             raise ProtocolError("foreign", "an answer to somebody's setting", payload.encode())
+        return self._read(payload)
+
+
+class Consent(Hearing):
+    """What came after a setter: only yes is an answer; values are those of an earlier question."""
+
+    def _judge(self, payload: str) -> Decoded:
+        if payload == self._speech.refusal:
+            raise ProtocolError("refused", "the inverter does not know or allow it")
+        if payload != self._speech.consent:
+            raise ProtocolError("foreign", "an answer to another question", payload.encode())
         return self._read(payload)

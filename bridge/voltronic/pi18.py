@@ -42,6 +42,12 @@ def forms(command: str) -> tuple[bytes, ...]:
     return (first,) if first == second else (first, second)
 
 
+def setters(command: str) -> tuple[bytes, ...]:
+    """Return the frames to try for a setter ("POP1"), the likelier first: a zero byte of the CRC as 01, and as 00."""
+    body = f"^S{len(command) + 3:03d}{command}"
+    return frame.forms(body)
+
+
 class Decoder(Segments):
     """Cuts a received byte stream into the texts of replies, without ``^``, CRC and CR.
 
