@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -30,6 +30,24 @@ from bridge.simulators.wire import HidrawPair, Line, Pty
 BAUD = 2400.0
 LONGEST_COMMAND = 64
 TRANSPORTS = ("serial", "hid", "hidraw")
+
+
+LIES = (
+    "forgets",  # ACK, nothing stored
+    "clamps",  # ACK, a value nearer to the middle stored
+    "jumps",  # ACK, another value stored
+    "denies",  # NAK, but stored
+    "mute",  # stored, no answer
+    "deaf",  # nothing stored, no answer
+    "late",  # stored, ACK after LATE seconds
+    "garbles",  # stored, the ACK's CRC is wrong
+    "bare",  # nothing stored, a NAK without CRC
+    "nudges",  # ACK, stored, and a neighbouring setting changes too
+    "chats",  # stored, the answer is that to a query
+)
+"""What AxpertFaults.lie can say."""
+LATE = 0.5
+DAT = re.compile(r"DAT\d{12}")
 
 
 @dataclass
@@ -63,6 +81,10 @@ class AxpertFaults(Faults):
     """ACK, but this value is stored instead (ned-kelly#79)."""
     mute_setters: bool = False
     """A setting is stored, but never answered."""
+    lie: str = ""
+    """How the next setters are answered and kept, one of LIES; whatever else happens, queries are answered."""
+    lies: int | None = None
+    """That many setters, then honest again; None: for good."""
 
 
 class AxpertSimulator(LineSimulator):
@@ -112,6 +134,9 @@ class AxpertSimulator(LineSimulator):
         )
         self.plant.advance()  # life begins now, not at the first question
         self.cable = cable
+        self.setters: list[str] = []
+        """Everything received that is no query, without what PI18 puts before it, in order."""
+        self._lying = ""
 
     def power_cycle(self) -> None:
         """Switch the units off and on: ends a lock-up, keeps the settings, drops what was under way.
@@ -173,8 +198,8 @@ class AxpertSimulator(LineSimulator):
             if answer is not None:
                 unit = str(answer[1].get("serial_number", asked.unit.serial))
                 return self._reply(command, b"(" + answer[0].encode(), answer[1], unit)
-        elif self._obeys(command):
-            return None if self.faults.mute_setters else self._reply(command, b"(ACK", {"ack": True})
+        elif not command.startswith(("Q", "^")) and self._carries_out(command):
+            return self._said_of(command)
         if self.faults.echo_unknown:
             return Reply(request, command)
         return self._reply(command, b"(NAK", {"ack": False})
@@ -189,21 +214,83 @@ class AxpertSimulator(LineSimulator):
             asked = Asked(self.plant, self.cable, found[1], self.sequence)
             text, values = axpert_pi18.QUERIES[found[0]][1](asked)
             return self._reply(said, axpert_pi18.data_body(text), values)
-        if kind == "S" and self._obeys(said):
-            return None if self.faults.mute_setters else self._reply(said, b"^1", {"ack": True})
+        if kind == "S" and self._carries_out(said):
+            return self._said_of(said)
         return self._reply(said, b"^0", {"ack": False})
+
+    def _carries_out(self, command: str) -> bool:
+        """Carry out a setter, or pretend to; return whether it is one and its value is accepted."""
+        self.setters.append(command)
+        self._lying = self._lie()
+        if self._lying not in ("forgets", "deaf", "bare"):
+            accepted = self._obeys(command)
+        elif DAT.fullmatch(command):
+            accepted = self._has_clock()
+        else:
+            accepted = axpert_setters.apply(command, self._copies(), self._stored)
+        if accepted and self._lying == "nudges":
+            self._nudge(command)
+        return accepted
+
+    def _said_of(self, command: str) -> Reply | None:
+        """Return the answer to a setter that was accepted."""
+        pi18 = self.model.protocol == "PI18"
+        yes = self._reply(command, b"^1" if pi18 else b"(ACK", {"ack": True})
+        no = self._reply(command, b"^0" if pi18 else b"(NAK", {"ack": False})
+        match self._lying:
+            case "mute" | "deaf":
+                return None
+            case "denies":
+                return no
+            case "bare":
+                return replace(no, data=no.data[:-3] + b"\r", faults=("bare",))
+            case "garbles":
+                garbled = yes.data[:-3] + bytes([yes.data[-3] ^ 0x55]) + yes.data[-2:]
+                return replace(yes, data=garbled, faults=("garbles",))
+            case "late":
+                return replace(yes, delay=LATE)
+            case "chats":
+                text = axpert_pi18.data_body("05") if pi18 else b"(L"
+                return self._reply(command, text, {"ack": False})
+        return None if self.faults.mute_setters else yes
+
+    def _lie(self) -> str:
+        """Return how this setter is lied about, counting down what counts down."""
+        lie = self.faults.lie
+        if lie and self.faults.lies is not None:
+            self.faults.lies -= 1
+            if self.faults.lies <= 0:
+                self.faults.lie, self.faults.lies = "", None
+        return lie
+
+    def _nudge(self, command: str) -> None:
+        """Change a setting that the command does not mean."""
+        unit = self.plant.units[self.cable]
+        if command.startswith("PGR"):
+            unit.settings["max_charging_current"] = self.model.currents[0]
+        else:
+            unit.settings["input_voltage_range"] = 1 - int(unit.settings["input_voltage_range"])
+        letter = next(iter(unit.flags))
+        if not command.endswith(letter):
+            unit.flags[letter] = not unit.flags[letter]
 
     def _obeys(self, command: str) -> bool:
         """Carry out a setter; return whether it is one and was accepted."""
-        if re.fullmatch(r"DAT\d{12}", command):
+        if DAT.fullmatch(command):
             return self._set_clock(command[3:])
         if self.faults.forget_settings:
-            # judged on a copy, so that a bad value still gets its NAK
-            copies = [Unit(unit.model, unit.serial, dict(unit.settings), dict(unit.flags)) for unit in self.plant.units]
-            return axpert_setters.apply(command, copies, self._stored)
+            return axpert_setters.apply(command, self._copies(), self._stored)
         return axpert_setters.apply(command, self.plant.units, self._stored)
 
+    def _copies(self) -> list[Unit]:
+        """Return units to judge a setter by, so that a bad value still gets its NAK."""
+        return [Unit(unit.model, unit.serial, dict(unit.settings), dict(unit.flags)) for unit in self.plant.units]
+
     def _stored(self, _key: str, value: Setting) -> Setting:
+        if self._lying in ("clamps", "jumps") and not isinstance(value, str):
+            if isinstance(value, float):
+                return value - 0.5 if self._lying == "clamps" else value + 1.0
+            return 1 - value if value in (0, 1) else value - 1
         return value if self.faults.store_other is None else self.faults.store_other
 
     def _set_clock(self, digits: str) -> bool:
@@ -211,11 +298,15 @@ class AxpertSimulator(LineSimulator):
             wanted = datetime.strptime(digits, "%y%m%d%H%M%S")
         except ValueError:
             return False
-        if "QT" not in self.model.queries and "T" not in self.model.queries:
+        if not self._has_clock():
             return False
         if not self.faults.forget_settings:
-            self.plant.clock_offset += (wanted - self.plant.date()).total_seconds()
+            wrong = 3600.0 if self._lying in ("clamps", "jumps") else 0.0
+            self.plant.clock_offset += (wanted - self.plant.date()).total_seconds() + wrong
         return True
+
+    def _has_clock(self) -> bool:
+        return "QT" in self.model.queries or self.model.protocol == "PI18"
 
     def _reply(self, name: str, body: bytes, values: dict[str, Scalar], unit: str = "") -> Reply:
         """Dress an answer with its CRC, wrong in the ways the faults ask for."""

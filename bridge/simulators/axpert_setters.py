@@ -106,6 +106,7 @@ PI30_SETTERS = (
     Setter(r"PBEQP(\d\d\d)", ("equalization_period",), (steps(0, 90, 1),), "max"),
     Setter(r"PBEQV(\d\d\.\d\d)", ("equalization_voltage",), (EQUALIZATION,), "max"),
     Setter(r"PBEQOT(\d\d\d)", ("equalization_over_time",), (steps(5, 900, 5),), "max"),
+    Setter(r"POPM(\d\d)", ("output_mode",), (codes(0, 1, 2, 3, 4),), "max"),
     Setter(r"F(50|60)", ("ac_output_frequency",), (lambda text, _: float(text),)),
     Setter(r"V(220|230|240)", ("ac_output_voltage",), (lambda text, _: float(text),)),
 )

@@ -147,6 +147,8 @@ class Reply:
     values: Mapping[str, Scalar] = field(default_factory=dict)
     unit: str = ""
     faults: tuple[str, ...] = ()
+    delay: float = 0.0
+    """Seconds that the unit takes longer for this one."""
 
 
 class OnALine(TypedDict, total=False):
@@ -223,7 +225,7 @@ class LineSimulator(Simulator):
         if reply is not None:
             values, damaged = dict(reply.values), reply.faults
             record = Record(0.0, self.name, reply.unit, reply.frame, self.sequence, values, not damaged, damaged)
-            self.line.send(reply.data, request, record)
+            self.line.send(reply.data, request, record, reply.delay)
 
 
 def _settle(outcome: Future[Any], function: Callable[[], Any]) -> None:

@@ -323,13 +323,14 @@ class Line:
                 self._passed.appendleft((length - count, end))
             count -= min(count, length)
 
-    def send(self, reply: bytes, request: Request, record: Record | None = None) -> None:
-        """Send a reply to `request` when its time has come; `record` enters the truth log with the last byte.
+    def send(self, reply: bytes, request: Request, record: Record | None = None, delay: float = 0.0) -> None:
+        """Send a reply to `request` when its time has come, or that much later.
 
-        `record.at` is filled in here, `.whole` and `.faults` are brought up to date. For what a unit says
-        unasked, the request is Request(b"", time.monotonic()).
+        `record` enters the truth log with the last byte; `record.at` is filled in here, `.whole` and `.faults`
+        are brought up to date. For what a unit says unasked, the request is Request(b"", time.monotonic()).
         """
         plan = self.faults.plan(request.data, reply)
+        plan.delay += delay
         if plan.data is None or not self.end.filenos():
             self._log(record, False, plan.struck or ("unplugged",))
             return
