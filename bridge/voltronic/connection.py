@@ -73,6 +73,11 @@ class Line:
         """Whether no answer to an earlier question can still be on its way."""
         return time.monotonic() >= self._settled_from
 
+    @property
+    def settles_in(self) -> float:
+        """Seconds until then; 0 or less when it is so."""
+        return self._settled_from - time.monotonic()
+
     def disturb(self) -> None:
         """Note that question and answer may be out of step."""
         self._settled_from = time.monotonic() + SETTLED_AFTER

@@ -13,18 +13,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from bridge.devices import Context
-from bridge.errors import LinkError, NoReply, ProtocolError
-from bridge.fields import Reading, Unit, Value
+from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopped
+from bridge.fields import Field, Reading, Unit, Value
+from bridge.inbox import ReadRegisters, SetSetting
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
 from bridge.voltronic.documents import documented_fields
 from bridge.voltronic.inquiries import PI30
 from bridge.voltronic.inquiry import Decoded, Inquiry
-from bridge.voltronic.known import LONE, MANUFACTURER, SET, SILENT_FOR, Known, Task
+from bridge.voltronic.known import LONE, MANUFACTURER, OF_A_UNIT, SET, SILENT_FOR, Known, Task, changes
 from bridge.voltronic.options import Options, Topics
 from bridge.voltronic.plan import PI30_PLAN, PI41_PLAN, Pace, Plan, plan_of
+
+if TYPE_CHECKING:
+    from bridge.voltronic.desk_device import Desk
+    from bridge.voltronic.setter_device import Read
 
 __all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields"]
 
@@ -52,7 +58,11 @@ class AxpertDevice:
         self._age = options.max_age or max(10.0, 3 * options.interval)
         self._line: Line | None = None
         self._pi18_first = False
+        self._desk: Desk | None = None
+        self._meant: set[tuple[str, str | None]] = set()
         self._learn_anew()
+        if options.writes:
+            self._open_desk()
 
     @property
     def interval(self) -> float:
@@ -67,6 +77,8 @@ class AxpertDevice:
         self._learn_anew()
 
     def close(self) -> None:
+        if self._desk is not None:
+            self._desk.drop("the line was closed before its turn came")
         if self._line is not None:
             self._line.close()
             self._line = None
@@ -81,61 +93,120 @@ class AxpertDevice:
         self._everything = True
         self._refused.clear()
 
+    def obey(self, command: ReadRegisters | SetSetting) -> Iterator[Reading | None]:
+        if isinstance(command, SetSetting):
+            yield from self._open_desk().admit(command)
+        else:
+            log.warning("%s: an axpert has no registers to read", self._options.name)
+
+    def _open_desk(self) -> Desk:
+        """Return where settings are written; loaded only where somebody writes, or tries to."""
+        if self._desk is None:
+            from bridge.voltronic.desk_device import Desk
+
+            self._desk = Desk(self._options, self, self._context.records)
+        return self._desk
+
     def poll(self) -> Iterator[Reading | None]:
+        yield from self._serve(first=True)
+        for reading in self._round():
+            yield reading
+            yield from self._serve(first=False)
+
+    def _serve(self, *, first: bool) -> Iterator[Reading | None]:
+        """Let what is to be set have its turn: before a round, and between any two of its questions."""
+        if self._desk is not None:
+            yield from self._desk.serve(first=first)
+            self._meant.clear()
+
+    def _round(self) -> Iterator[Reading | None]:
         started = time.monotonic()
         self._good = self._failed = self._silent = 0
-        if self._known.plan is None:
+        if self.known.plan is None:
             yield from self._find_protocol()
         else:
-            yield from self._ask_fast(self._known.status())
+            yield from self._ask_fast(self.known.status())
         yield from self._identify()
-        for task in list(self._known.tasks.values()):
-            if task is not self._known.status() and self._is_fast(task):
+        for task in list(self.known.tasks.values()):
+            if task is not self.known.status() and self._is_fast(task):
                 yield from self._ask_fast(task)
         yield from self._walk()
         yield from self._slow(started)
+        if self._desk is not None:
+            yield from self._desk.keep_time()
         if self._good == 0:
             raise NoReply("no answer but refusals and damaged ones" if self._failed else "no answer")
-        yield self._if_changed(self._known.newest)
+        yield self._if_changed(self.known.newest)
 
     # -- what is known
 
     def _learn_anew(self) -> None:
         """Forget everything that belongs to the unit that was on the cable."""
-        self._known = Known(self._options, self._age)
+        self.known = Known(self._options, self._age)
         self._refused: dict[str, float] = {}
         self._identify_due = self._name_due = self._look_due = 0.0
         self._set_size = 0
         self._units: dict[str, Unit] = {}
+        self._unit_values: dict[str, Mapping[str, Value]] = {}
+        self._unit_news: list[tuple[int, Answer]] = []
+        self._member_controls: tuple[Field, ...] = ()
         self._places: dict[str, int] = {}
         self._everything = False
         self._good = self._failed = self._silent = 0
         self._published: Mapping[str, Value] = {}
         if self._options.protocol != "auto":
-            self._known.speak(plan_of(self._options.protocol))
+            self.known.speak(plan_of(self._options.protocol))
 
     def _store(self, task: Task, answer: Answer, command: str) -> None:
-        self._known.store(task, answer.decoded, answer.at, command)
+        before = task.values
+        self.known.store(task, answer.decoded, answer.at, command)
+        if task.ask.pace is Pace.SETTINGS:
+            self._tell_changes("", changes(before, task.values))
+        if self._desk is not None and task.ask.pace in (Pace.SETTINGS, Pace.ENERGY):
+            self._offer(self._desk)
+
+    def _offer(self, desk: Desk) -> None:
+        """Bring what can be set up to date: the unit has told its ratings, or what it lists."""
+        controls = desk.controls({item.key for item in self.known.root.fields})
+        if controls != self.known.controls:
+            self.known.controls = controls
+            self.known.renew_root()
+        self._member_controls = desk.controls(OF_A_UNIT, of_member=True)
+
+    def _tell_changes(self, path: str, found: Iterable[tuple[str, Value, Value]]) -> None:
+        """Log and record what somebody else has set: the panel, another program."""
+        for key, old, new in found:
+            if {(path, key), (path, None)} & self._meant:
+                continue  # the command's own result tells of it
+            name = f"{self._options.name} {path}".rstrip()
+            log.info("%s: %s was changed from %s to %s, not by a command of ours", name, key, old, new)
+            if (records := self._context.records) is None:
+                continue
+            entry = {"device": self._options.name, "unit": path, "setting": key, "old": old, "new": new}
+            try:
+                records.audit.append({"event": "changed", **entry})
+            except OSError as err:
+                log.error("%s: a change cannot be recorded: %s", name, err)
 
     # -- readings
 
     def _reading(self, at: float) -> Reading:
-        self._published = self._known.state(time.monotonic())
-        return Reading(self._known.root, self._published, at)
+        self._published = self.known.state(time.monotonic())
+        return Reading(self.known.root, self._published, at)
 
     def _if_changed(self, at: float) -> Reading | None:
         """Return the state if it says something new since it was last published."""
-        changed = self._published and self._known.state(time.monotonic()) != self._published
+        changed = self._published and self.known.state(time.monotonic()) != self._published
         return self._reading(at) if changed else None
 
     def _unit_contract(self) -> Reading | None:
         """Return the status as the Hassio add-on publishes it, once the serial number is known."""
-        name, task = self._options.topics.unit, self._known.status()
-        if name is None or task.decoded is None or ("{sn}" in name and self._known.serial is None):
+        name, task = self._options.topics.unit, self.known.status()
+        if name is None or task.decoded is None or ("{sn}" in name and self.known.serial is None):
             return None
         values = task.inquiry.contract(task.decoded)
-        told = name.replace("{sn}", self._known.serial or "")
-        return Reading(self._known.root, values, task.at, told) if values else None
+        told = name.replace("{sn}", self.known.serial or "")
+        return Reading(self.known.root, values, task.at, told) if values else None
 
     # -- questions
 
@@ -144,15 +215,14 @@ class AxpertDevice:
 
         Raises NoReply when the line seems dead: nothing at all was answered in this round.
         """
-        if self._line is None:
-            raise LinkError(f"{self._options.port}: not open")
+        line = self._open_line()
         self._context.beat()
         try:
-            answer = self._line.ask(self._speech(), command, inquiry.decode)
+            answer = line.ask(self.speech, command, inquiry.decode)
         except ProtocolError as err:
             self._failed += 1
             # a unit that refuses everything is sick, and a refusal may be a late one: nothing is learned from these
-            if err.kind == "refused" and remember is not None and self._good and self._line.settled:
+            if err.kind == "refused" and remember is not None and self._good and line.settled:
                 self._refused[remember] = time.monotonic()
                 log.debug("%s: does not know %s; asking again in an hour", self._options.name, command)
             return None
@@ -164,8 +234,10 @@ class AxpertDevice:
         self._good += 1
         return answer
 
-    def _speech(self) -> Speech:
-        plan = self._known.plan
+    @property
+    def speech(self) -> Speech:
+        """How the unit is spoken to."""
+        plan = self.known.plan
         return PI18_SPEECH if plan is not None and plan.protocol == "PI18" else PI30_SPEECH
 
     def _is_refused(self, name: str) -> bool:
@@ -188,26 +260,26 @@ class AxpertDevice:
         found = False
         try:
             for plan in map(plan_of, protocols):
-                self._known.speak(plan)
+                self.known.speak(plan)
                 yield from self._try_protocol(plan)
-                found = self._known.status().decoded is not None or (self._known.sure and plan is PI30_PLAN)
+                found = self.known.status().decoded is not None or (self.known.sure and plan is PI30_PLAN)
                 if found:
                     return
         finally:
             if not found:
-                self._known.plan = None
+                self.known.plan = None
         raise NoReply("neither PI30 nor PI18 is answered")
 
     def _try_protocol(self, plan: Plan) -> Iterator[Reading | None]:
         """Ask for the status in one protocol; where that says nothing, for the protocol's name."""
-        self._known.sure = plan.protocol == "PI18"
-        if self._known.sure:
+        self.known.sure = plan.protocol == "PI18"
+        if self.known.sure:
             answer = self._question("PI", plan.table["PI"])
             if answer is None or answer.decoded["protocol_id"] != "18":
                 yield None
                 return
-        yield from self._ask_fast(self._known.status())
-        if self._known.status().decoded is None and not self._known.sure:
+        yield from self._ask_fast(self.known.status())
+        if self.known.status().decoded is None and not self.known.sure:
             yield from self._name_protocol()
 
     def _name_protocol(self) -> Iterator[Reading | None]:
@@ -219,37 +291,37 @@ class AxpertDevice:
             return
         name = answer.decoded["protocol_id"] if answer is not None else "PI30"
         if name not in ("PI30", "PI41"):
-            self._known.plan = None
+            self.known.plan = None
             raise NoReply(f"speaks {name}, which is not read here")
-        self._known.sure = True
-        before = self._known.status()
+        self.known.sure = True
+        before = self.known.status()
         if name == "PI41":
-            self._known.speak(PI41_PLAN)
+            self.known.speak(PI41_PLAN)
         if before.decoded is not None:
-            self._store(self._known.status(), Answer(before.decoded, before.at), before.command)
+            self._store(self.known.status(), Answer(before.decoded, before.at), before.command)
         yield self._if_changed(before.at)
 
     def _identify(self) -> Iterator[Reading | None]:
         """Learn protocol and serial number, and see now and then that it is still the same unit."""
         now = time.monotonic()
-        if not self._known.sure and now >= self._name_due:
+        if not self.known.sure and now >= self._name_due:
             yield from self._name_protocol()
-        if self._known.plan is None or now < self._identify_due or self._is_refused(self._known.plan.serial):
+        if self.known.plan is None or now < self._identify_due or self._is_refused(self.known.plan.serial):
             return
-        inquiry = self._known.plan.table[self._known.plan.serial]
+        inquiry = self.known.plan.table[self.known.plan.serial]
         if self._out_of_step(inquiry):
             return
-        answer = self._question(self._known.plan.serial, inquiry, self._known.plan.serial)
+        answer = self._question(self.known.plan.serial, inquiry, self.known.plan.serial)
         self._identify_due = now + (SILENT_FOR if answer is None else self._options.settings_interval)
         if answer is None:
             yield None
             return
         serial = answer.decoded["serial_number"]
-        if self._known.serial is None:
-            self._known.serial = serial
-            self._known.renew_root()
+        if self.known.serial is None:
+            self.known.serial = serial
+            self.known.renew_root()
             yield self._unit_contract()
-        elif serial != self._known.serial:
+        elif serial != self.known.serial:
             raise LinkError(f"{self._options.port}: another inverter is on the cable")
 
     # -- the parts of a round
@@ -265,7 +337,7 @@ class AxpertDevice:
             yield None
             return
         self._store(task, answer, task.ask.command)
-        if task is not self._known.status():
+        if task is not self.known.status():
             yield self._if_changed(answer.at)
             return
         yield self._reading(answer.at)
@@ -280,7 +352,7 @@ class AxpertDevice:
         for task in self._due(everything):
             if asked and not everything and time.monotonic() + ROOM > started + self._options.interval:
                 return
-            command = self._known.command(task, time.monotonic())
+            command = self.known.command(task, time.monotonic())
             if command is None or self._out_of_step(task.inquiry) or self._is_refused(task.ask.name):
                 continue
             asked += 1
@@ -297,19 +369,19 @@ class AxpertDevice:
     def _due(self, everything: bool) -> list[Task]:
         """Return the slow tasks to ask, longest overdue first; what belongs to another day is due at once."""
         now = time.monotonic()
-        own = [task for task in self._known.tasks.values() if task.ask.pace is not Pace.SHARED]
+        own = [task for task in self.known.tasks.values() if task.ask.pace is not Pace.SHARED]
         slow = [task for task in own if not self._is_fast(task)]
         due = [task for task in slow if everything or task.due <= now or self._is_of_another_day(task)]
         return sorted(due, key=lambda task: task.due)
 
     def _is_of_another_day(self, task: Task) -> bool:
-        return self._known.is_yesterdays(task, time.monotonic()) and task.at > 0 and task.pause == SILENT_FOR
+        return self.known.is_yesterdays(task, time.monotonic()) and task.at > 0 and task.pause == SILENT_FOR
 
     # -- the parallel set
 
     def _walk(self) -> Iterator[Reading | None]:
         """Ask the units of the set; now and then look for units that joined it."""
-        if self._known.plan is None or self._known.plan.parallel is None:
+        if self.known.plan is None or self.known.plan.parallel is None:
             return
         now, wanted = time.monotonic(), self._options.parallel
         looking = wanted == "auto" and now >= self._look_due
@@ -321,7 +393,7 @@ class AxpertDevice:
         for place in range(count):
             answer = self._ask_place(place)
             yield from self._unit_readings(place, answer, seen) if answer is not None else (None,)
-            sure = answer is not None or self._is_refused(f"{self._known.plan.parallel}{place}")
+            sure = answer is not None or self._is_refused(f"{self.known.plan.parallel}{place}")
             if answer is not None and answer.decoded["exists"] == 1:
                 present += 1
             elif looking:
@@ -332,12 +404,12 @@ class AxpertDevice:
 
     def _ask_place(self, place: int) -> Answer | None:
         """Ask the unit with this number in the set; None when it gave no answer or is known to give none."""
-        if self._known.plan is None or self._known.plan.parallel is None:
+        if self.known.plan is None or self.known.plan.parallel is None:
             return None
-        command = f"{self._known.plan.parallel}{place}"
+        command = f"{self.known.plan.parallel}{place}"
         if self._is_refused(command):
             return None
-        return self._question(command, self._known.plan.table[self._known.plan.parallel], command)
+        return self._question(command, self.known.plan.table[self.known.plan.parallel], command)
 
     def _unit_readings(self, place: int, answer: Answer, seen: set[str]) -> Iterator[Reading | None]:
         """Publish one unit of the set; an absent one says nothing, a lone one only what belongs to the root."""
@@ -351,27 +423,117 @@ class AxpertDevice:
             return
         self._places[serial] = place
         if not seen:
-            self._store(self._known.tasks[SET], answer, SET)
+            self._store(self.known.tasks[SET], answer, SET)
         seen.add(serial)
-        unit = self._known.root
+        unit = self.known.root
         if decoded["exists"] == 1:
-            values = self._known.unit_view.publish(decoded)
+            values = self.known.unit_view.publish(decoded)
             unit = self._member(serial, decoded, len(values))
+            self._tell_changes(serial, changes(self._unit_values.get(serial, {}), values, OF_A_UNIT))
+            self._unit_values[serial] = values
             yield Reading(unit, values, answer.at)
         else:
-            self._store(self._known.tasks[LONE], answer, LONE)
+            self._store(self.known.tasks[LONE], answer, LONE)
         if place == 0 and self._options.topics.parallel is not None:
-            yield Reading(unit, self._known.qpgs.contract(decoded), answer.at, self._options.topics.parallel)
+            yield Reading(unit, self.known.qpgs.contract(decoded), answer.at, self._options.topics.parallel)
         yield self._if_changed(answer.at)
 
     def _member(self, serial: str, decoded: Decoded, count: int) -> Unit:
         """Return the unit of the set with this serial number, made anew when its replies hold other keys."""
         unit = self._units.get(serial)
-        if unit is None or len(unit.fields) != count:
-            title, fields = f"{self._options.name} {serial}", self._known.unit_view.fields(decoded)
-            unit = Unit(serial, title, fields, self._age, serial=serial, manufacturer=MANUFACTURER)
+        if unit is None or len(unit.fields) != count or unit.controls != self._member_controls:
+            unit = Unit(
+                serial,
+                f"{self._options.name} {serial}",
+                self.known.unit_view.fields(decoded),
+                self._age,
+                serial=serial,
+                manufacturer=MANUFACTURER,
+                controls=self._member_controls,
+            )
             self._units[serial] = unit
         return unit
+
+    # -- what a command of ours needs (setter_device.Hands)
+
+    @property
+    def root(self) -> Unit:
+        return self.known.root
+
+    def away(self) -> str | None:
+        if self._line is None:
+            return "its port is not open"
+        if self.known.plan is None or not self.known.sure:
+            return "it has not said yet what it is"
+        return "it does not answer" if time.monotonic() - self.known.newest > self._age else None
+
+    def ask(self, command: str, inquiry: Inquiry, read: Read | None = None) -> Answer:
+        self._context.beat()
+        answer = self._open_line().ask(self.speech, command, read or inquiry.decode)
+        self._good += 1
+        task = self.known.tasks.get(command)
+        if task is not None:
+            self._store(task, answer, command)
+            task.due = time.monotonic() + task.interval
+        elif self.known.plan is not None and inquiry is self.known.plan.table.get(self.known.plan.parallel or ""):
+            self._unit_news.append((int(command.removeprefix(inquiry.command)), answer))
+        return answer
+
+    def send(self, command: str, data: bytes) -> None:
+        self._context.beat()
+        self._open_line().set(self.speech, command, data)
+        self._good += 1
+
+    def _open_line(self) -> Line:
+        if self._line is None:
+            raise LinkError(f"{self._options.port}: not open")
+        return self._line
+
+    def until_settled(self) -> None:
+        while (seconds := self._open_line().settles_in) > 0:
+            self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        self._context.beat()
+        if self._context.stop.wait(seconds):
+            raise Stopped
+
+    def number_on_cable(self) -> int:
+        plan, own = self.known.plan, self.known.serial
+        if plan is None or plan.parallel is None:
+            number = self.known.told("GS", "local_parallel_id")
+            return int(number or 0)
+        if self._is_refused(f"{plan.parallel}0"):
+            return 0
+        try:
+            first = self.ask(f"{plan.parallel}0", plan.table[plan.parallel]).decoded
+        except ProtocolError as err:
+            if err.kind != "refused":
+                raise
+            return 0
+        if first["exists"] != 1 or (own is not None and first["serial_number"] == own):
+            return 0
+        if own not in self._units:
+            raise CommandError("the unit on the cable belongs to a set, and its number in it is not known")
+        return self._places[own]
+
+    def member(self, serial: str) -> tuple[Unit, int]:
+        unit = self._units.get(serial)
+        if unit is None:
+            known = ", ".join(self._units) or "none"
+            raise CommandError(f"no unit {serial[:40]!a} of a set is reached over this cable; there are {known}")
+        return unit, self._places[serial]
+
+    def mean(self, path: str, key: str | None) -> None:
+        self._meant.add((path, key))
+
+    def news(self) -> Iterator[Reading]:
+        told, self._unit_news = self._unit_news, []
+        for place, answer in told:
+            yield from (one for one in self._unit_readings(place, answer, set()) if one is not None)
+        changed = self._if_changed(self.known.newest)
+        if changed is not None:
+            yield changed
 
     def _settled(self) -> bool:
         return self._line is not None and self._line.settled

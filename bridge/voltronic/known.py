@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -64,6 +64,8 @@ class Known:
         self.tasks: dict[str, Task] = {}
         self.serial: str | None = None
         self.newest = 0.0
+        self.controls: tuple[Field, ...] = ()
+        """What can be set on the unit right now."""
         self.root = Unit("", options.name, (), max_age)
         self._options = options
         self._age = max_age
@@ -110,6 +112,7 @@ class Known:
             manufacturer=MANUFACTURER,
             model=self.told("QMN", "model_name") or self.told("QGMN", "general_model_number"),
             firmware=firmware.rpartition(":")[2] if firmware else None,
+            controls=self.controls,
         )
 
     def told(self, name: str, key: str) -> str | None:
@@ -122,6 +125,10 @@ class Known:
         if self.plan is None:
             raise NoReply("no protocol is known yet")
         return self.tasks[self.plan.status]
+
+    def ratings(self) -> Task | None:
+        """Return the task that tells what the unit is rated for and set to."""
+        return self.tasks.get(self.plan.ratings) if self.plan is not None else None
 
     def store(self, task: Task, decoded: Decoded, at: float, command: str) -> None:
         """Keep an answer, and announce what is new in it."""
@@ -164,3 +171,23 @@ class Known:
             if task.values and now - task.at <= task.max_age and not self.is_yesterdays(task, now):
                 values.update(task.values)
         return values
+
+
+LIVELY = frozenset({
+    "equalization_active", "equalization_elapsed_hours", "output_priority_now", "charger_priority_now", "flags",
+})  # fmt: skip
+"""What stands beside settings and changes by itself, or says again what others say."""
+OF_A_UNIT = frozenset({"charger_source_priority", "max_charger_current", "max_ac_charger_current", "output_mode"})
+"""What QPGSn tells of a unit's settings, among what it measures."""
+
+
+def changes(
+    before: Mapping[str, Value], after: Mapping[str, Value], only: frozenset[str] | None = None
+) -> Iterator[tuple[str, Value, Value]]:
+    """Yield key, old and new value of each setting that is another one now; what was or is not known is none."""
+    for key, new in after.items():
+        old = before.get(key)
+        if key in LIVELY or key.endswith("_code") or (only is not None and key not in only):
+            continue
+        if old is not None and new is not None and old != new:
+            yield key, old, new

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bridge.config import topic
-from bridge.devices import DeviceOptions
+from bridge.devices import WritableOptions
 from bridge.options import option
 from bridge.voltronic.plan import ALSO
 
 
 def _parallel(value: Any) -> str | None:
     return "expected auto, false, or the number of units" if value is True else None
-
-
-def _writes(value: Any) -> str | None:
-    return "settings of an axpert cannot be written yet; expected false" if value else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +25,7 @@ class Topics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(DeviceOptions):
+class Options(WritableOptions):
     """One entry of `devices` with `type: axpert`."""
 
     port: str = option(doc="hid, hid:SERIAL, /dev/hidraw0 or a serial port")
@@ -41,5 +38,25 @@ class Options(DeviceOptions):
     max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
     parallel: Literal["auto"] | int | bool = option("auto", minimum=1, maximum=9, check=_parallel, doc="units")
     topics: Topics = option(Topics(), doc="topics other software expects")
-    writes: bool = option(False, check=_writes, doc="whether settings may be written")
+    bounds: dict[str, tuple[float, ...]] = option({}, doc="your own lowest and highest volts of a setting")
     also: tuple[str, ...] = option((), choices=ALSO, doc="questions nobody needs every day")
+
+    @staticmethod
+    def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What is wrong between the keys, or with a setting named in one of them."""
+        yield from WritableOptions.conflicts(values)
+        allow, bounds = values.get("allow", ()), values.get("bounds", {})
+        if not allow and not bounds:
+            return
+        from bridge.voltronic.settings import every_setter, nearest  # most bridges do without the table
+
+        rows = [row for some in every_setter().values() for row in some]
+        for name in allow:
+            if name not in {row.key for row in rows}:
+                yield "allow", f"{name!a} is no setting; {nearest(name, rows)}"
+        in_volts = [row for row in rows if row.by_volts and row.key.endswith("_voltage")]
+        for name, pair in bounds.items():
+            if name not in {row.key for row in in_volts}:
+                yield "bounds", f"{name!a} takes no bounds; {nearest(name, in_volts)}"
+            elif len(pair) != 2 or not 0 < pair[0] < pair[1]:
+                yield "bounds", f"{name}: expected [lowest, highest] in V"

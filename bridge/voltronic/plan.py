@@ -56,6 +56,7 @@ class Plan:
     status: str
     serial: str
     clock: str
+    ratings: str
     parallel: str | None = None
 
 
@@ -110,8 +111,8 @@ _PI18_ASKS = (
 )
 # fmt: on
 
-PI30_PLAN = Plan("PI30", PI30, _PI30_ASKS, "QPIGS", "QID", "QT", "QPGS")
-PI41_PLAN = Plan("PI41", PI41, _PI30_ASKS, "QPIGS", "QID", "QT", "QPGS")
+PI30_PLAN = Plan("PI30", PI30, _PI30_ASKS, "QPIGS", "QID", "QT", "QPIRI", "QPGS")
+PI41_PLAN = Plan("PI41", PI41, _PI30_ASKS, "QPIGS", "QID", "QT", "QPIRI", "QPGS")
 PROTOCOLS = ("PI30", "PI41", "PI18")
 
 
@@ -122,7 +123,7 @@ def plan_of(protocol: str) -> Plan:
         return {"PI30": PI30_PLAN, "PI41": PI41_PLAN}[protocol]
     from bridge.voltronic.pi18_inquiries import PI18
 
-    return Plan("PI18", PI18, _PI18_ASKS, "GS", "ID", "T")
+    return Plan("PI18", PI18, _PI18_ASKS, "GS", "ID", "T", "PIRI")
 
 ALSO = ("Q1", "QBOOT", "QLED")
 """Questions that are asked only where the configuration names them: undocumented, or of no daily use."""

@@ -47,7 +47,7 @@ from bridge.voltronic.inquiry import Code, Decoded, Inquiry, Token
 A, B, C = Risk.HARMLESS, Risk.CAUTION, Risk.DANGEROUS
 
 NEVER = re.compile(
-    r"PSAVE|PSDF|PMID|PBATH|PBATL|BTA\d.*|PVA\d.*|CF\d.*|PBF\d.*|SID.*|ID\d.*|ATE\d|RTEY|RTDL|CLE|LON\d|P[ED]I"
+    r"PSAVE|PSDF|PMID|PBATH|PBATL|BTA.*|PVA.*|CF.*|PBF\d.*|SID.*|ID.*|ATE.*|RTEY|RTDL|CLE|LON.*|P[ED]I"
 )
 """What no program may send: calibration, serial numbers, erased counters, the output's switch, the grid tie."""
 
@@ -385,3 +385,12 @@ def every_setter() -> dict[str, tuple[Setter, ...]]:
         "PI18": setters_of("PI18"),
         "a unit of a parallel set (PI30)": PI30_UNIT_SETTERS,
     }
+
+
+def nearest(name: str, rows: Sequence[Setter]) -> str:
+    """Return words that help somebody who misspelled a setting."""
+    from difflib import get_close_matches  # not needed where names are right
+
+    keys = list(dict.fromkeys(row.key for row in rows))
+    near = get_close_matches(name.lower().replace("-", "_"), keys, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(keys)}"

@@ -152,7 +152,7 @@ def test_nothing_is_published_under_a_serial_number_before_the_unit_gave_it(rig:
     assert not on(readings, f"power/axpert{SERIAL}")
     assert all(reading.unit.serial is None for reading in readings)
     one.device._identify_due = 0.0
-    readings = one.poll_until(lambda: one.device._known.root.serial is not None)
+    readings = one.poll_until(lambda: one.device.known.root.serial is not None)
     readings += one.poll()
     assert on(readings, f"power/axpert{SERIAL}")[-1] == BY_CASE["qpigs-21"].contract
 
@@ -289,7 +289,7 @@ def test_an_unknown_question_is_asked_again_after_an_hour(rig: Make, monkeypatch
     assert one.peer.count("QPIGS2") == 1
     assert one.peer.count("QPGS0") == 1
     monkeypatch.setattr(device_module, "REFUSED_FOR", 0.0)
-    one.device._known.tasks["QPIGS2"].due = 0.0
+    one.device.known.tasks["QPIGS2"].due = 0.0
     one.poll(2)
     assert one.peer.count("QPIGS2") >= 2
 
@@ -314,7 +314,7 @@ def test_an_unanswered_slow_question_is_asked_again_with_growing_pauses(
     one = rig({"QPIRI": None})
     one.poll(5)
     assert one.peer.count("QPIRI") == 2
-    task = one.device._known.tasks["QPIRI"]
+    task = one.device.known.tasks["QPIRI"]
     assert task.pause == 2 * device_module.SILENT_FOR
     task.due = 0.0
     one.poll()
@@ -518,8 +518,8 @@ def test_counters_of_a_day_are_asked_for_the_inverters_own_day_and_end_with_it(r
     assert states(readings)[-1]["pv_energy_today"] == 5.0
     readings = one.poll_until(lambda: one.peer.count("QED20261122") > 0)
     assert states(readings + one.poll())[-1]["pv_energy_today"] is None  # yesterday's count is not today's
-    one.device._known.tasks["QED"].due = 0.0
-    one.device._known.tasks["QED"].pause = device_module.SILENT_FOR
+    one.device.known.tasks["QED"].due = 0.0
+    one.device.known.tasks["QED"].pause = device_module.SILENT_FOR
     readings = one.poll_until(lambda: one.peer.count("QED20261122") > 2)
     assert states(readings)[-1]["pv_energy_today"] == 0.01
 
@@ -553,7 +553,7 @@ def test_slow_values_have_an_age_limit_of_their_own(rig: Make) -> None:
     one.poll_until(lambda: one.device._published.get("battery_type") is not None)
     time.sleep(0.3)
     assert states(one.poll())[-1]["battery_type"] == "user"
-    one.device._known.tasks["QPIRI"].max_age = 0.1
+    one.device.known.tasks["QPIRI"].max_age = 0.1
     assert states(one.poll())[-1]["battery_type"] is None
 
 
@@ -696,7 +696,7 @@ def test_a_pi18_unit_is_found(rig: Make) -> None:
     state = states(one.poll(12))[-1]
     assert (state["battery_power"], state["mode"], state["alarms"]) == (1107, "battery", "battery_low")
     assert state["charger_source_priority"] == "solar_only"
-    assert one.device._known.root.serial == "95170312200081"
+    assert one.device.known.root.serial == "95170312200081"
 
 
 @pytest.mark.parametrize("named", ["PI16", "PI17"])

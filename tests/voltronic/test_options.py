@@ -45,7 +45,14 @@ def test_the_set_is_a_number_auto_or_false(tmp_path: Path) -> None:
         "    port: hid\n    also: [QPIGS]\n",
         "    port: hid\n    topics: {unit: 'power/#'}\n",
         "    port: hid\n    write: true\n",
-        "    port: hid\n    writes: true\n",
+        "    port: hid\n    writes: yes\n",
+        "    port: hid\n    allow: [battery_type]\n",
+        "    port: hid\n    time_sync: true\n",
+        "    port: hid\n    writes: true\n    allow: [battery_typ]\n",
+        "    port: hid\n    writes: true\n    bounds: {battery_type: [1, 2]}\n",
+        "    port: hid\n    writes: true\n    bounds: {battery_bulk_voltage: [14.6, 12]}\n",
+        "    port: hid\n    writes: true\n    bounds: {battery_bulk_voltage: [12]}\n",
+        "    port: hid\n    writes: true\n    bounds: {battery_bulk_voltage: 12}\n",
     ],
 )
 def test_anything_else_is_refused_with_its_place(tmp_path: Path, lines: str) -> None:
@@ -56,3 +63,18 @@ def test_anything_else_is_refused_with_its_place(tmp_path: Path, lines: str) -> 
 
 def test_undocumented_questions_are_asked_when_named(tmp_path: Path) -> None:
     assert options(tmp_path, "    port: hid\n    also: [Q1, QLED]\n").also == ("Q1", "QLED")
+
+
+def test_settings_are_named_and_bounded_by_their_owner(tmp_path: Path) -> None:
+    lines = (
+        "    port: hid\n    writes: true\n    allow: [battery_type, max_charger_current]\n"
+        "    bounds: {battery_bulk_voltage: [12.0, 14.6]}\n"
+    )
+    made = options(tmp_path, lines)
+    assert made.allow == ("battery_type", "max_charger_current")
+    assert made.bounds == {"battery_bulk_voltage": (12.0, 14.6)}
+
+
+def test_a_misspelled_setting_is_told_its_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"devices\[0\].allow.*did you mean charger_source_priority\?"):
+        options(tmp_path, "    port: hid\n    writes: true\n    allow: [charger_source_prioritty]\n")
