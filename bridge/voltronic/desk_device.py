@@ -34,7 +34,6 @@ class Desk:
         self.writer = Writer(options, self, records)
         self._options = options
         self._hands = hands
-        self._left: list[Reading] = []
         self._sync_due = 0.0
         self._clock_refused = False
 
@@ -103,7 +102,6 @@ class Desk:
 
     def serve(self, *, first: bool) -> Iterator[Reading | None]:
         """Carry out what was admitted, and settle what was interrupted; `first` of all in a round."""
-        yield from self._bring_what_was_left()
         if not self.writer.busy() or self._hands.away() is not None:
             return
         if not self._ratings_known(ask=first):
@@ -137,19 +135,6 @@ class Desk:
         else:
             yield from self._hands.news()
             yield reading
-
-    def drop(self, reason: str) -> None:
-        """Refuse what waits: the line is gone. The answers are given as soon as somebody listens."""
-        self._left += [reading for reading in self.writer.drop(reason) if reading is not None]
-
-    def _bring_what_was_left(self) -> Iterator[Reading]:
-        left, self._left = self._left, []
-        yield from left
-
-    def admit(self, command: SetSetting) -> Iterator[Reading | None]:
-        """Take a command from a topic."""
-        yield from self._bring_what_was_left()
-        yield from self.writer.admit(command)
 
     def keep_time(self) -> Iterator[Reading | None]:
         """Have the unit's clock set when it is off, once a day at most, and not again once it was refused."""

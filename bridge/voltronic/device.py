@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bridge.devices import Context
 from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Field, Reading, Unit, Value
-from bridge.inbox import ReadRegisters, SetSetting
+from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
 from bridge.voltronic.documents import documented_fields
 from bridge.voltronic.inquiries import PI30
@@ -31,6 +31,7 @@ from bridge.voltronic.plan import PI30_PLAN, PI41_PLAN, Pace, Plan, plan_of
 if TYPE_CHECKING:
     from bridge.voltronic.desk_device import Desk
     from bridge.voltronic.setter_device import Read
+    from bridge.writing import Writer
 
 __all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields"]
 
@@ -51,6 +52,9 @@ def build(options: Options, context: Context) -> AxpertDevice:
 
 class AxpertDevice:
     """The inverter on one port, with the parallel set it belongs to. Owned by one thread."""
+
+    writer: Writer
+    """Not there until something is to be written."""
 
     def __init__(self, options: Options, context: Context) -> None:
         self._options = options
@@ -77,8 +81,6 @@ class AxpertDevice:
         self._learn_anew()
 
     def close(self) -> None:
-        if self._desk is not None:
-            self._desk.drop("the line was closed before its turn came")
         if self._line is not None:
             self._line.close()
             self._line = None
@@ -93,9 +95,9 @@ class AxpertDevice:
         self._everything = True
         self._refused.clear()
 
-    def obey(self, command: ReadRegisters | SetSetting) -> Iterator[Reading | None]:
+    def obey(self, command: ReadRegisters | SetSetting | Foreign) -> Iterator[Reading | None]:
         if isinstance(command, SetSetting):
-            yield from self._open_desk().admit(command)
+            yield from self._open_desk().writer.admit(command)
         else:
             log.warning("%s: an axpert has no registers to read", self._options.name)
 
@@ -105,6 +107,7 @@ class AxpertDevice:
             from bridge.voltronic.desk_device import Desk
 
             self._desk = Desk(self._options, self, self._context.records)
+            self.writer = self._desk.writer
         return self._desk
 
     def poll(self) -> Iterator[Reading | None]:

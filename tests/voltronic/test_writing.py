@@ -21,7 +21,7 @@ import pytest
 from bridge import ledger as ledger_module
 from bridge import writing
 from bridge.audit import AuditLog
-from bridge.devices import Context, Tally
+from bridge.devices import Context, Settable, Tally
 from bridge.errors import LinkError, NoReply
 from bridge.fields import Channel, Reading
 from bridge.inbox import ReadRegisters, SetSetting
@@ -485,16 +485,29 @@ def test_a_command_while_the_port_is_closed_is_refused_at_once(rig: Make) -> Non
     )  # fmt: skip
 
 
-def test_what_waited_when_the_line_broke_is_refused_and_told_later(rig: Make) -> None:
+def test_what_waited_when_the_line_broke_is_done_when_it_is_back_unless_it_expired(rig: Make) -> None:
     one = rig().ready()
-    for text in ("ups", "appliance"):
-        assert not [r for r in one.device.obey(one.command("input_voltage_range", text)) if r is not None]
+    now = time.monotonic()
+    commands = [one.command("input_voltage_range", "ups"), SetSetting("", "flag_backlight", b"off", now, now + 0.2)]
+    for command in commands:
+        assert not [r for r in one.device.obey(command) if r is not None]
     one.device.close()
+    time.sleep(0.25)
     one.device.open()
-    results = [r for r in one.run(3) if r.channel is Channel.RESULT]
-    assert [r.values["outcome"] for r in results] == ["refused", "refused"]
-    assert one.simulator.setters == []
-    assert len(one.audit("end")) == 2
+    results = [r.values for r in one.run(3) if r.channel is Channel.RESULT]
+    assert [(r["setting"], r["outcome"]) for r in results] == [
+        ("input_voltage_range", "done"), ("flag_backlight", "refused"),
+    ]  # fmt: skip
+    assert one.simulator.setters == ["PGR01"]
+
+
+def test_what_waits_when_the_bridge_stops_is_answered_and_recorded(rig: Make) -> None:
+    one = rig().ready()
+    assert isinstance(one.device, Settable)
+    list(one.device.obey(one.command("input_voltage_range", "ups")))
+    (result,) = [r for r in one.device.writer.end() if r is not None]
+    assert result.values["outcome"] == "refused"
+    assert len(one.audit("end")) == 1
 
 
 @pytest.mark.parametrize("stored", [True, False])
