@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.rig import Image, base_python, copy_sources, image, program, script, tree, wheels
+from tests.install.rig import PATH, Image, base_python, copy_sources, image, program, script, tree, wheels
 
 CONFIG = "etc/solarbridge/config.yaml"
 ACCOUNTS = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
@@ -147,7 +147,7 @@ def test_an_installation_into_another_root_touches_nothing_outside_and_runs_from
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
-    script(sources / "install.sh", *arguments, environ={"HOME": str(home), "TMPDIR": str(temporary)})
+    script(sources / "install.sh", *arguments, environ={"HOME": str(home), "TMPDIR": str(temporary), "PATH": PATH})
     assert {path: path.exists() for path in outside} == outside
     assert not [*home.iterdir(), *temporary.iterdir()], "something was left behind"
     assert str(root) not in (root / "etc/systemd/system/solarbridge.service").read_text()
