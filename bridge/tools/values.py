@@ -22,9 +22,9 @@ SETTINGS_HEAD = """# Settings
 
 Made from the tables that check them (`python -m bridge.tools.values settings > docs/settings.md`); a test keeps it
 current. The name is the end of the set topic, `solarbridge/{device}/set/{name}`, and the key under which the settings
-topic shows what is set. With `writes: true` those of class A can be set; of class B and C only the ones that are named
-under `allow:`, one by one or by a group's name. A wrong value of class B costs comfort or money, of class C batteries
-or appliances. What is not here is never written.
+topic (of an axpert: the state topic) shows what is set. With `writes: true` those of class A can be set; of class B and
+C only the ones that are named under `allow:`, one by one or by a group's name. A wrong value of class B costs comfort
+or money, of class C batteries or appliances. What is not here is never written.
 """
 
 LEVELS = {Level.MAIN: "", Level.DIAGNOSTIC: "diagnostic", Level.HIDDEN: "hidden"}

@@ -21,7 +21,6 @@ from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopp
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
-from bridge.voltronic.documents import documented_fields
 from bridge.voltronic.inquiries import PI30
 from bridge.voltronic.inquiry import Decoded, Inquiry
 from bridge.voltronic.known import LONE, MANUFACTURER, OF_A_UNIT, SET, SILENT_FOR, Known, Task, changes
@@ -29,11 +28,12 @@ from bridge.voltronic.options import Options, Topics
 from bridge.voltronic.plan import PI30_PLAN, PI41_PLAN, Pace, Plan, plan_of
 
 if TYPE_CHECKING:
+    from bridge.settings import Documented
     from bridge.voltronic.desk_device import Desk
     from bridge.voltronic.setter_device import Read
     from bridge.writing import Writer
 
-__all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields"]
+__all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields", "documented_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,20 @@ ROOM = 1.0
 """Seconds that must be left before the next round for one more slow question."""
 MOST_UNITS = 9
 """A parallel set has no more."""
+
+
+def documented_fields() -> dict[str, tuple[Field, ...]]:
+    """Return every field a device of this type can announce, by kind of unit."""
+    from bridge.voltronic import documents
+
+    return documents.documented_fields()
+
+
+def documented_settings() -> dict[str, tuple[Documented, ...]]:
+    """Return everything that can be set on a device of this type, by kind of unit."""
+    from bridge.voltronic import documents
+
+    return documents.documented_settings()
 
 
 def build(options: Options, context: Context) -> AxpertDevice:
