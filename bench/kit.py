@@ -196,7 +196,7 @@ def kit() -> Iterator[Kit]:
     """A kit with a broker, for one run."""
     with tempfile.TemporaryDirectory(prefix="solarbridge-bench-") as name:
         folder = Path(name)
-        with Mosquitto(folder / "broker") as broker:
+        with Mosquitto(folder / "broker", verbose=False) as broker:
             yield Kit(folder, broker)
 
 

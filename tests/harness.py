@@ -84,13 +84,15 @@ class Stopwatch:
 
 
 class Mosquitto:
-    """A mosquitto of our own. `lines` are further lines of its configuration."""
+    """A mosquitto of our own. `lines` are further lines of its configuration; `log` sees every packet if `verbose`."""
 
-    def __init__(self, folder: Path, lines: str = "allow_anonymous true", port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, lines: str = "allow_anonymous true", port: int | None = None, *, verbose: bool = True
+    ) -> None:
         binary = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if binary is None:
             raise AssertionError("mosquitto is not installed; `make test` installs it")
-        self._binary = binary
+        self._command = [binary, "-v"] if verbose else [binary]
         self.port = port or free_port()
         self._folder = folder
         self._lines = lines
@@ -102,7 +104,7 @@ class Mosquitto:
         user = "user root\n" if os.geteuid() == 0 else ""
         config.write_text(f"listener {self.port} 127.0.0.1\nset_tcp_nodelay true\n{user}{self._lines}\n")
         with (self._folder / "mosquitto.log").open("ab") as output:
-            self._process = subprocess.Popen([self._binary, "-v", "-c", str(config)], stdout=output, stderr=output)
+            self._process = subprocess.Popen([*self._command, "-c", str(config)], stdout=output, stderr=output)
         await_true(self._listens, 10, "mosquitto listens")
         return self
 

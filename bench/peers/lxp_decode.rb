@@ -1,10 +1,14 @@
 # frozen_string_literal: true
 
 # Microseconds for one frame of a LuxPower stick by lxp-packet.
-# Usage: ruby lxp_decode.rb CHECKOUT FRAME-IN-HEX; prints JSON.
+# Usage: ruby lxp_decode.rb CHECKOUT FRAME-IN-HEX; prints JSON. CHECKOUT may be empty where it is installed.
 require 'json'
-$LOAD_PATH.unshift(File.join(ARGV[0], 'lib'))
-require 'lxp/packet'
+$LOAD_PATH.unshift(File.join(ARGV[0], 'lib')) unless ARGV[0].to_s.empty?
+begin
+  require 'lxp/packet'
+rescue LoadError
+  abort "lxp-packet is not there: no lib/lxp/packet.rb in #{ARGV[0].to_s.empty? ? "Ruby's path" : ARGV[0]}"
+end
 
 def microseconds(count = 300)
   batches = Array.new(7) do
