@@ -7,11 +7,14 @@ turns of a few seconds; whoever is not measured stands still, its device too. Se
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +122,21 @@ def start_floor(kit: Kit, case: Case, stack: ExitStack, floor: Side, size: int) 
     return log
 
 
-def delays(ends: list[tuple[float, str]], messages: list[Message], side: Side, within: float = 0.03) -> list[float]:
-    """Return the seconds from each end of a frame to the next message on its topic."""
+def delays(ends: list[tuple[float, str]], messages: list[Message], side: Side) -> list[float]:
+    """Return the seconds from each end of a frame to the next message on its topic, if it comes before the next end."""
     seen: dict[str, list[float]] = {}
     for message in messages:
         seen.setdefault(message.topic, []).append(message.at)
-    places = dict.fromkeys(seen, 0)
-    found = []
+    begins: dict[str, list[float]] = {}
     for at, topic in ends:
-        times = seen.get(topic, [])
-        while places.get(topic, 0) < len(times) and times[places[topic]] < at:
-            places[topic] += 1
-        index = places.get(topic, 0)
-        if index < len(times) and times[index] - at < within and side.counts(at):
-            found.append(times[index] - at)
+        begins.setdefault(topic, []).append(at)
+    found = []
+    for topic, times in begins.items():
+        arrived = seen.get(topic, [])
+        for at, following in pairwise([*sorted(times), math.inf]):
+            place = bisect_left(arrived, at)
+            if side.counts(at) and place < len(arrived) and arrived[place] < following:
+                found.append(arrived[place] - at)
     return found
 
 
