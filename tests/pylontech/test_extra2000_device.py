@@ -1,5 +1,10 @@
-"""The Extra2000 device on a simulated console over a real pty; D numbers are defects of extra200tomqtt.
+"""The Extra2000 device on a simulated console over a real pty; d numbers are defects of extra200tomqtt.
 
+Those that are no matter of this device are tested where it is decided: one connection with a will and TLS (d7) in
+tests/sinks/test_broker.py, the battery's own limits (d19) in test_console_device.py and tests/test_bank.py, defaults,
+passwords and unknown keys (d23, d24) in tests/test_config.py and tests/faults/test_d5_config.py, logs (d25, d26) in
+tests/test_logs.py and tests/faults/test_d_logs.py, installing and restarting (d27 to d33) in tests/install, entities of
+Home Assistant (d34 to d37) in tests/sinks/test_discovery.py, time to full and empty (d36) in test_stack.py.
 Source of the defects: ned-kelly/extra200tomqtt at commit e34feed.
 """
 
