@@ -159,7 +159,9 @@ class LxpBridgeSink:
             if self._other:
                 log.info("%s: the other program has left the namespace", self.namespace)
             self._other = False
-            if self.broker.connected and not self._closing and message.sender != self._mark:
+            if not self.broker.connected:
+                self._ours = False
+            elif not self._closing and message.sender != self._mark:
                 self._correct()
         elif message.sender == self._mark or (self._ours and self.broker.protocol_name() != "5"):
             self._other = False
@@ -236,7 +238,8 @@ class _GivesWay(Broker):
                 self._ended.wait(LOOK_EVERY)
                 continue
             self._closing.clear()
-            if not self._ended.is_set():  # else close() came between, and its mark was just wiped
+            # asked again: what came between had its mark just wiped
+            if not self._ended.is_set() and self._may_begin():
                 super().run()
 
     def give_way(self) -> None:
