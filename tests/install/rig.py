@@ -51,7 +51,7 @@ def program() -> Path:
     made is tested where an installation goes into a folder.
     """
     digest = hashlib.sha256()
-    for name in ("requirements.lock", "tools/unpack.py", "install.sh", "systemd/common.sh"):
+    for name in ("requirements.lock", "tools/unpack.py", "install.sh", "systemd/common.sh", "systemd/packages.sh"):
         digest.update((REPOSITORY / name).read_bytes())
     folder = REPOSITORY / "build" / f"installed-{digest.hexdigest()[:12]}"
     if not folder.exists():

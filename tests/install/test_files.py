@@ -19,7 +19,7 @@ from tests.shared import REPOSITORY
 
 SYSTEMD = REPOSITORY / "systemd"
 UNIT = SYSTEMD / "solarbridge.service"
-SCRIPTS = ["install.sh", "uninstall.sh", "systemd/common.sh", "systemd/restart.sh",
+SCRIPTS = ["install.sh", "uninstall.sh", "systemd/common.sh", "systemd/packages.sh", "systemd/restart.sh",
            "systemd/solarbridge.sh", "systemd/venus/run", "systemd/venus/log-run", "systemd/venus/boot.sh"]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_all_scripts_are_in_that_list_and_can_be_run() -> None:
 
 
 def test_t20_temporary_files_have_names_nobody_can_foresee() -> None:
-    for name in ("install.sh", "uninstall.sh", "systemd/common.sh"):
+    for name in ("install.sh", "uninstall.sh", "systemd/common.sh", "systemd/packages.sh"):
         text = (REPOSITORY / name).read_text()
         assert "/tmp/" not in text
         assert "$$" not in text

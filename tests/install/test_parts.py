@@ -50,13 +50,13 @@ def test_t19_the_list_of_parts_is_of_this_lock() -> None:
 
 
 def test_t19_no_package_comes_without_a_hash_nor_from_a_named_index() -> None:
-    for name in ("install.sh", "Makefile", "Dockerfile", "tools/lock.py"):
+    for name in ("install.sh", "systemd/packages.sh", "Makefile", "Dockerfile", "tools/lock.py"):
         text = (REPOSITORY / name).read_text().replace("\\\n", " ")
         for line in text.splitlines():
             if re.search(r"-m pip (install|download)\b|\bpip (install|download)\b", line) and "make wheels" not in line:
                 assert "--require-hashes" in line or '"$@"' in line, f"{name}: {line}"
         assert "://" not in re.sub(r"(?m)^\s*#.*$", "", text), f"{name} names a host"
-    script = (REPOSITORY / "install.sh").read_text()
+    script = (REPOSITORY / "systemd/packages.sh").read_text()
     assert "--require-hashes\n" in script[script.index("set -- --quiet") :]
 
 
