@@ -117,6 +117,7 @@ def from_lxp_bridge(root: Section) -> Draft:
         "Stop lxp-bridge before you start: a stick serves one program, and in its topics there is room for one.",
         "Settings are written only with writes: true, and set/hold/N of registers that are no percentage only with "
         "raw_writes: true; until then every set command is answered FAIL.",
+        "Home Assistant shows our own device beside lxp-bridge's; homeassistant: {discovery: false} leaves it out.",
         "With compat all its topics and entities go on as they were. Without it only our own are there.",
     ]
     for section in root.all("inverters"):
