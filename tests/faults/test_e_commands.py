@@ -298,7 +298,7 @@ def test_d6_a_stop_in_a_write_is_recorded_and_clean(tmp_path: Path) -> None:
         publish(site, f"{SET}/limit", b"80")
         await_true(lambda: frames(site), 10, "the frame is out")
         at = time.monotonic()
-        assert site.bridge.stop(10) == 0
+        assert site.bridge.stop() == 0
         assert time.monotonic() - at < 4
         assert [entry["event"] for entry in audited(site)] == ["begin", "end"]
         assert audited(site)[-1]["outcome"] == "unknown"
@@ -337,7 +337,7 @@ def test_e15_a_command_at_the_very_end_is_refused_or_done(tmp_path: Path) -> Non
 
         def stop() -> None:
             enough.wait(10)
-            assert site.bridge.stop(10) == 0
+            assert site.bridge.stop() == 0
 
         at_once(shower, stop)
         begun = {entry["frame"] for entry in audited(site) if entry["event"] == "begin"}
