@@ -226,9 +226,11 @@ fi
 [ -n "$changed" ] || say "Nothing to do: it is installed as it is here."
 
 command=solarbridge
+sudo="sudo "
 case $kind in
 systemd) start="sudo systemctl start solarbridge" ;;
 venus)
+    sudo=""
     command=$app/current/bin/solarbridge
     start="$app/boot.sh"
     ;;
@@ -243,8 +245,8 @@ fi
 if [ -n "$fresh" ]; then
     say "Installed. Next:
     $command scan                 # what is connected (or once more: ./install.sh --choose)
-    sudo nano $config
-    sudo $command check --config $config
+    ${sudo}nano $config
+    ${sudo}$command check --config $config
     $start"
 elif [ -n "$changed" ]; then
     say "Up to date; $config is as it was."
