@@ -17,7 +17,6 @@ from tests.soak.mischief import Mischief
 from tests.soak.world import BASE, Size, World, world
 
 SAMPLE_EVERY, COMMAND_EVERY = 5.0, 3.0
-COMMANDS = False
 SETTLED = 60.0
 """Seconds at the start that do not count for memory: caches fill, modules are found."""
 
@@ -117,7 +116,7 @@ def run(site: World, seconds: float, seed: int) -> tuple[str, bool]:
         if now > sample_due:
             sample_due = now + SAMPLE_EVERY
             samples.take(site, now)
-        if COMMANDS and now > command_due:
+        if now > command_due:
             command_due = now + COMMAND_EVERY
             commands.give()
         time.sleep(0.02)

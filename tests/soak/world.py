@@ -107,7 +107,7 @@ def configuration(
     houses: dict[str, LxpSimulator],
 ) -> dict[str, Any]:
     """Return the bridge's configuration for the house."""
-    writing: dict[str, Any] = {} if True else {"writes": True, "writes_per_minute": 60, "writes_per_day": 1000}
+    writing = {"writes": True, "writes_per_minute": 60, "writes_per_day": 1000}
     groups = list(range((size.modules + 11) // 12))
     devices: list[dict[str, Any]] = [
         {"name": name, "type": "pylontech", "port": str(folder / name), "interval": 1 / size.speed, "groups": groups}
