@@ -14,7 +14,7 @@ from importlib import import_module
 from bench.kit import kit
 from tests.shared import REPOSITORY
 
-ALL = ("axpert", "pylontech", "console", "luxpower", "core")
+ALL = ("axpert", "pylontech", "console", "luxpower", "setting", "core")
 
 
 def main() -> None:
