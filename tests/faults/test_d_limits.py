@@ -126,7 +126,7 @@ def test_d12_a_starved_processor_makes_no_dead_device(tmp_path: Path) -> None:
                     assert b"offline" not in payloads[first:], f"{topic}: called dead under load"
                 health = json.loads(recorder.wait("solarbridge/health", seconds=30).payload)
                 assert health["late_threads"] == []
-                assert bridge.stop(20) == 0
+                assert bridge.stop() == 0
         finally:
             wire.terminate()
             wire.wait(10)
