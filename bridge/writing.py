@@ -164,10 +164,10 @@ class Writer:
         request = Request(command.payload[:LONGEST_SHOWN].decode("ascii", "backslashreplace"))
         target: Target | None = None
         try:
+            request = parse(command.payload)  # first, since every answer carries its sender's id
             self._check_switch()
             target = self._owner.target(command.unit, command.setting)
             self._check_risk(target.setting)
-            request = parse(command.payload)
             wanted = target.setting.spelling.read(request.text)
             self._check_age(command, request)
             if (known := self._known(command, request)) is not None:

@@ -300,6 +300,11 @@ def test_e9_what_is_refused_sends_no_write(stick: LxpSimulator, house: Site, cas
     assert [entry["outcome"] for entry in house.audit("end")] == ["refused"]
 
 
+def test_a_refusal_carries_the_id_of_its_sender_and_the_value_alone(house: Site) -> None:
+    result = house.set("no_such_thing", b'{"value": 5, "id": "x-1"}')
+    assert (result["outcome"], result["id"], result["wanted"]) == ("refused", "x-1", "5")
+
+
 def test_e9_what_cannot_be_meant_puts_no_byte_on_the_line(stick: LxpSimulator, tmp_path: Path) -> None:
     with site(stick, tmp_path, **MAY | {"interval": 3600.0, "settings_interval": 86400.0}) as house:
         house.await_settings()
