@@ -92,7 +92,7 @@ class AxpertDevice:
         self.close()
         link = open_port(self._options.port, self._options.baud, self._context.stop)
         self._line = Line(link, self._context.tally)
-        self._learn_anew()
+        self._learn_anew(self.known)
 
     def close(self) -> None:
         if self._line is not None:
@@ -157,9 +157,9 @@ class AxpertDevice:
 
     # -- what is known
 
-    def _learn_anew(self) -> None:
-        """Forget everything that belongs to the unit that was on the cable."""
-        self.known = Known(self._options, self._age)
+    def _learn_anew(self, former: Known | None = None) -> None:
+        """Forget everything that the unit on the cable said; of a `former` one the announced keys stay."""
+        self.known = Known(self._options, self._age, former)
         self._refused: dict[str, float] = {}
         self._identify_due = self._name_due = self._look_due = 0.0
         self._set_size = 0
@@ -335,8 +335,7 @@ class AxpertDevice:
             return
         serial = answer.decoded["serial_number"]
         if self.known.serial is None:
-            self.known.serial = serial
-            self.known.renew_root()
+            self.known.identify(serial)
             yield self._unit_contract()
         elif serial != self.known.serial:
             raise LinkError(f"{self._options.port}: another inverter is on the cable")

@@ -55,18 +55,25 @@ class Task:
 
 
 class Known:
-    """One inverter as far as it is known: its protocol, the tasks with their newest answers, the root unit."""
+    """One inverter as far as it is known: its protocol, the tasks with their newest answers, the root unit.
 
-    def __init__(self, options: Options, max_age: float) -> None:
+    `former` is what was known before the line broke. Nothing of what it said is believed any more, but the keys it
+    had are announced from the start, as null: a key that comes and goes breaks what people have built on it. They
+    go when another serial number turns up.
+    """
+
+    def __init__(self, options: Options, max_age: float, former: Known | None = None) -> None:
         self.plan: Plan | None = None
         self.sure = True
         """False while PI30 is spoken and the unit has not said which member of that family it is."""
         self.tasks: dict[str, Task] = {}
         self.serial: str | None = None
         self.newest = 0.0
-        self.controls: tuple[Field, ...] = ()
+        self.controls: tuple[Field, ...] = former.controls if former is not None else ()
         """What can be set on the unit right now."""
-        self.root = Unit("", options.name, (), max_age)
+        self._former_fields: tuple[Field, ...] = former.root.fields if former is not None else ()
+        self._former_serial: str | None = (former.serial or former._former_serial) if former is not None else None
+        self.root = Unit("", options.name, self._former_fields, max_age)
         self._options = options
         self._age = max_age
         self._nothing: dict[str, Value] = {}
@@ -100,7 +107,8 @@ class Known:
 
     def renew_root(self) -> None:
         """Make the root unit anew: it learned a key, or who it is."""
-        fields = {key: item for task in self.tasks.values() for key, item in task.fields.items()}
+        fields = {item.key: item for item in self._former_fields}
+        fields.update((key, item) for task in self.tasks.values() for key, item in task.fields.items())
         self._nothing = dict.fromkeys(fields)
         firmware = self.told("QVFW", "raw") or self.told("VFW", "main")
         self.root = Unit(
@@ -114,6 +122,13 @@ class Known:
             firmware=firmware.rpartition(":")[2] if firmware else None,
             controls=self.controls,
         )
+
+    def identify(self, serial: str) -> None:
+        """Note who is on the cable."""
+        self.serial = serial
+        if self._former_serial not in (None, serial):
+            self._former_fields, self.controls = (), ()
+        self.renew_root()
 
     def told(self, name: str, key: str) -> str | None:
         """Return a text of the newest answer to a question."""

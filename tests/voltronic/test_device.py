@@ -214,6 +214,27 @@ def test_a_state_has_every_announced_key_every_time_and_never_loses_one(rig: Mak
     assert {"pv2_power", "equalization_voltage", "max_discharging_current", "flag_data_log_popup"} <= known[""]
 
 
+def test_the_keys_stay_when_the_line_breaks_and_nothing_old_is_in_them(rig: Make) -> None:
+    one = rig({"QPIGS2": text_of("qpigs2-3"), "QPIRI": text_of("qpiri-28")})
+    known = set(states(one.poll(12))[-1])
+    assert {"pv2_power", "max_discharging_current"} <= known
+    one.device.close()
+    one.device.open()
+    first = states(one.poll())[0]
+    assert set(first) == known
+    assert first["max_discharging_current"] is None, "not asked yet"
+    assert states(one.poll(12))[-1]["max_discharging_current"] is not None
+
+
+def test_the_keys_of_another_inverter_do_not_stay(rig: Make) -> None:
+    one = rig({"QPIGS2": text_of("qpigs2-3"), "QPIRI": text_of("qpiri-28")})
+    one.poll(12)
+    one.device.close()
+    one.peer.answers |= {"QID": "94170312200099", "QPIGS2": NAK, "QPIRI": text_of("qpiri-25")}
+    one.device.open()
+    assert not {"pv2_power", "max_discharging_current"} & set(states(one.poll(12))[-1])
+
+
 def test_the_unit_is_the_same_object_while_nothing_new_is_learned(rig: Make) -> None:
     one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT})
     one.poll(30)
