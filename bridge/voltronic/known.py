@@ -73,7 +73,7 @@ class Known:
         """What can be set on the unit right now."""
         self._former_fields: tuple[Field, ...] = former.root.fields if former is not None else ()
         self._former_serial: str | None = (former.serial or former._former_serial) if former is not None else None
-        self.root = Unit("", options.name, self._former_fields, max_age)
+        self.root: Unit = Unit("", options.name, self._former_fields, max_age)
         self._options = options
         self._age = max_age
         self._nothing: dict[str, Value] = {}
