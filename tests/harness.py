@@ -201,6 +201,10 @@ class Recorder:
         """Drop what was seen so far."""
         self.messages.clear()
 
+    def forget_topic(self, topic: str) -> None:
+        """Drop what was seen so far on one topic."""
+        self.messages = [m for m in self.messages if m.topic != topic]
+
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()

@@ -70,7 +70,7 @@ def demo_devices(folder: Path) -> list[DemoDevice]:
         DemoDevice(batteries, {"name": "batteries", "type": "pylontech"}),
         DemoDevice(cellar, {"name": "cellar", "type": "pylontech", "link": "console", "login": True}),
         DemoDevice(garage, {"name": "garage", "type": "pylontech-extra2000"}),
-        DemoDevice(house, {"name": "house", "type": "lxp", "interval": 10}),
+        DemoDevice(house, {"name": "house", "type": "lxp", "interval": 10, "writes": True}),
     ]
 
 
