@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(write)
     write.set_defaults(command=_write)
 
+    forget = commands.add_parser("forget", help="take a module or device that is gone for good out of Home Assistant")
+    forget.add_argument("device", help="its name in the configuration, or the one it had there")
+    forget.add_argument("unit", nargs="?", help="the serial number (or address) of one of its units")
+    _add_config(forget)
+    forget.set_defaults(command=_forget)
+
     migrate = commands.add_parser("migrate", help="print a configuration made of another program's")
     migrate.add_argument("--from", dest="kind", choices=("lxp-bridge", "extra200tomqtt", "mpp-solar"), default=None,
                          help="whose it is (default: by what it holds)")  # fmt: skip
@@ -131,6 +137,13 @@ def _migrate(arguments: argparse.Namespace) -> int:
     from bridge.tools.migrate import run
 
     return run(arguments.file, arguments.kind)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from bridge.config import load
+    from bridge.tools.forget import run
+
+    return run(load(arguments.config, os.environ), arguments.device, arguments.unit)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

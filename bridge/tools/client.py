@@ -80,10 +80,10 @@ class Visitor:
         self._client.subscribe([(topic, 1) for topic in topics])
         self._await_event()
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Publish once, not retained, and wait until the broker has it."""
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish once and wait until the broker has it."""
         try:
-            self._client.publish(topic, payload, 1).wait_for_publish(ANSWERING)
+            self._client.publish(topic, payload, 1, retain).wait_for_publish(ANSWERING)
         except (RuntimeError, ValueError) as err:
             raise LinkError(f"the broker at {self._where}: {err}") from err
 

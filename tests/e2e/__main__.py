@@ -390,5 +390,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _ended(_number: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _ended)  # take everything down in order
     sys.exit(main(sys.argv[1:]))

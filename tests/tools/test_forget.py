@@ -1,0 +1,93 @@
+"""`solarbridge forget`: what is gone for good leaves the broker, what lives stays, and the bridge forgets too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fake_slice import PRELUDE
+from tests.faults.rig import BASE, House, configuration, house
+from tests.harness import Bridge, Recorder, await_true
+from tests.shared import REPOSITORY
+
+RUN = f"{PRELUDE}\nimport sys\nfrom bridge.cli import main\nsys.exit(main())"
+QUICK = "import bridge.sinks.discovery as d\nd.SETTLED = 0.5\nd.SPACING = 0.5\nd.SPREAD = 0.1"
+
+
+def forget(site: House, *arguments: str) -> subprocess.CompletedProcess[str]:
+    config = site.folder / "bridge" / "config.yaml"
+    return subprocess.run(
+        [sys.executable, "-c", RUN, "forget", *arguments, "--config", str(config)],
+        cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def retained(site: House) -> dict[str, bytes]:
+    """Return what the broker keeps, but for what the bridge says of itself."""
+    with Recorder(site.broker.port, "#") as other:
+        other.client.publish("probe", b"")
+        other.wait("probe")
+        return {m.topic: m.payload for m in list(other.messages) if m.retained}
+
+
+def without_parts(site: House) -> None:
+    """Take the device's parts away, and start the bridge anew."""
+    site.bridge.stop()
+    site.bridge.config = configuration(site.folder, site.proxy.port, {"one": {}})
+    site.recorder.forget()
+    site.bridge.start()
+    site.await_up()
+
+
+def test_a_module_that_is_gone_leaves_the_broker_and_the_bridge(tmp_path: Path) -> None:
+    with house(tmp_path, {"one": {"parts": 2}}, prelude=QUICK) as site:
+        for name in ("sb_one", "sb_one_part0", "sb_one_part1"):
+            site.recorder.wait(f"homeassistant/device/{name}/config", seconds=20)
+        living = forget(site, "one", "part0")
+        assert living.returncode == 2
+        assert "is online" in living.stderr
+        assert forget(site, "one").returncode == 2  # still configured
+        without_parts(site)
+        done = forget(site, "one", "part0")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [
+            f"{BASE}/one/part0/availability", "homeassistant/device/sb_one_part0/config", f"{BASE}/one/part0/state",
+        ]  # fmt: skip
+        site.await_log("one/part0: forgotten")
+        kept = retained(site)
+        assert not [topic for topic in kept if "part0" in topic]
+        assert {f"{BASE}/one/part1/state", "homeassistant/device/sb_one_part1/config"} <= kept.keys()
+        site.recorder.client.publish(f"{BASE}/discovery", b"press")
+        site.proxy.cut()  # a new connection brings all that is known
+        await_true(lambda: len(site.recorder.on("homeassistant/device/sb_one/config")) > 1, 20, "announced again")
+        assert not [topic for topic in retained(site) if "part0" in topic]
+        remembered = site.folder / "bridge" / "state" / "solarbridge" / "homeassistant.json"
+        await_true(lambda: "one/part0" not in json.loads(remembered.read_text()), 10, "the bridge forgets")
+        assert forget(site, "one", "part0").returncode == 1
+
+
+def test_a_device_that_left_the_configuration_is_forgotten_as_a_whole(tmp_path: Path) -> None:
+    with house(tmp_path, {"one": {}, "gone": {"parts": 1}}, prelude=QUICK) as site:
+        for name in ("sb_gone", "sb_gone_part0"):
+            site.recorder.wait(f"homeassistant/device/{name}/config", seconds=20)
+        without_parts(site)
+        assert forget(site, "gone").returncode == 0
+        assert not [topic for topic in retained(site) if "gone" in topic]
+
+
+@pytest.mark.parametrize("arguments", [("+",), ("one", "#"), ("a/b",)])
+def test_a_name_that_is_more_than_one_level_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    bridge = Bridge(tmp_path / "bridge", configuration(tmp_path, 1, {"one": {}}))
+    bridge.folder.mkdir()
+    (bridge.folder / "config.yaml").write_text(bridge.config)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "forget", *arguments, "--config", str(bridge.folder / "config.yaml")],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "one level" in done.stderr
