@@ -6,7 +6,7 @@ PYTHON = .venv/bin/python
 # make wheels WHEELS_FOR="--platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --python-version 3.13"
 WHEELS_FOR ?=
 
-.PHONY: demo test lint bench soak lock sbom wheels clean
+.PHONY: demo test test-homeassistant lint bench soak lock sbom wheels clean
 
 demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after SECONDS=20
 	@.ci/setup demo
@@ -15,6 +15,10 @@ demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after 
 test: lint ## all checks and tests
 	@.ci/setup dev,demo mosquitto shellcheck
 	$(PYTHON) -m pytest -n 4 --dist worksteal
+
+test-homeassistant: ## a real Home Assistant core against the demo; sets the core up, needs Python 3.13 or 3.14 for it
+	@.ci/setup dev,demo mosquitto
+	$(PYTHON) -m tests.e2e
 
 lint: ## style and types
 	@.ci/setup dev,demo mosquitto
@@ -45,5 +49,5 @@ wheels: ## the packages for an install without network, or on Venus OS: into ./w
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --require-hashes $(WHEELS_FOR) -d wheels -r requirements.lock
 
 clean: ## remove everything that was made here
-	rm -rf .venv .bench-venv* wheels build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench-venv* .homeassistant wheels build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
