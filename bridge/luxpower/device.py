@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ KICKED = 3
 """So many short connections in a row look like a fight for the stick's only slot."""
 WAITING = 20.0
 """Seconds in one go to wait for a stick that connects to us."""
+HOUR, CHANGES_PER_HOUR = 3600.0, 200
+"""Changes by others that are logged and recorded at most."""
 UNREADABLE = (1, 2, 3)
 """Exception codes that say the same tomorrow; the others are a matter of time."""
 
@@ -105,6 +108,7 @@ class LxpDevice:
         self._backoff = Backoff(*(REOPEN if options.host is not None else LISTEN_AGAIN))
         self._short = 0
         self._warned: set[str] = set()
+        self._told: deque[float] = deque()
         self.asker = Asker(context, self._digest)
         self._demands = Demands(options.name, self._manner.max_age, self._ask, self._ask_parameter)
         self.datalog = options.datalogger
@@ -370,6 +374,8 @@ class LxpDevice:
         """Say what somebody else has set: the cloud, an app, the panel."""
         records = self._context.records
         for one in changed:
+            if not self._may_tell():
+                continue
             log.info("%s: %s went from %s to %s, not set from here", inverter.unit.title, one.key, one.old, one.new)
             if records is not None:
                 event = {"event": "changed", "device": self._options.name, "unit": inverter.unit.path, **one.entry()}
@@ -377,6 +383,17 @@ class LxpDevice:
                     records.audit.append(event)
                 except OSError as err:
                     log.error("%s: a change cannot be recorded: %s", self._options.name, err)
+
+    def _may_tell(self) -> bool:
+        """Whether a change is told: each is a line on disk, and a stick that sends nonsense sends it without end."""
+        now = time.monotonic()
+        while self._told and now - self._told[0] > HOUR:
+            self._told.popleft()
+        if len(self._told) >= CHANGES_PER_HOUR:
+            self._context.tally.failed("implausible", "more settings change than anybody would change")
+            return False
+        self._told.append(now)
+        return True
 
     def _is_our_stick(self, serial: str) -> bool:
         """Whether a frame is from the stick we know; the first two that agree make it known."""

@@ -505,6 +505,16 @@ def test_t23_what_somebody_else_sets_is_logged_and_recorded(
     assert "ac_charge_soc_limit_pct went from 90 to 55, not set from here" in caplog.text
 
 
+def test_t23_a_stick_that_changes_without_end_fills_no_disk(
+    stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.luxpower.device.CHANGES_PER_HOUR", 5)
+    for number in range(20):
+        stick.foreign_write(75, number)
+    house.await_failure("implausible", 10)
+    assert len(house.audit("changed")) == 5
+
+
 def test_t23_our_own_writes_are_no_change_by_others(stick: LxpSimulator, house: Site) -> None:
     house.set("charge_rate_pct", "80")
     house.set("ac_charge", "on")
