@@ -122,6 +122,10 @@ class App:
         mqtt.on_forgotten.extend(companion.forget for companion in self._companions)
         if discovery is not None:
             discovery.attach(mqtt)
+            if self._config.homeassistant.time_entities:
+                from bridge.sinks.halves import Halves
+
+                mqtt.halves = Halves()
         self._sinks.complete(mqtt, *self.namespaces, *(keeper.board for keeper in self.keepers), *self._companions)
         return mqtt
 

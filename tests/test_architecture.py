@@ -78,7 +78,8 @@ def is_pure(path: Path) -> bool:
 
 
 PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py", "settings.py", "request.py",
-        "lxp_bridge.py", "sinks/outbox.py", "sinks/homeassistant.py", "sinks/victron.py",
+        "lxp_bridge.py", "sinks/outbox.py", "sinks/homeassistant.py", "sinks/controls.py",
+        "sinks/halves.py", "energy.py", "sinks/victron.py",
         "sinks/lxp_bridge_discovery.py")  # fmt: skip
 
 

@@ -19,7 +19,7 @@ NUMBER_CLASSES = frozenset({"voltage", "current", "power", "apparent_power", "fr
 
 OUTCOMES = ("done", "unchanged", "refused", "failed", "unknown")
 HALVES = (("start", 0), ("end", 6))
-"""The two times of a window, by their level in the topic and where they stand in it."""
+"""The two times of a window, by their level in the topic (halves.py takes them) and where they stand in it."""
 
 
 def entities(site: Site, item: Field, place: str, state: str, options: Collection[str]) -> Iterator[Component]:

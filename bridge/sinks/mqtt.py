@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from bridge.sinks.outbox import Message
 from bridge.sinks.text import Texts, encode
 
 if TYPE_CHECKING:
+    from bridge.sinks.halves import Halves
     from bridge.sinks.session import Arrived
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,8 @@ class MqttSink:
         self._contracts = set(self._watched)
         self._newest: dict[str, Message] = {}
         """The newest states, where the broker does not retain them."""
+        self.halves: Halves | None = None
+        """Takes times of the day for windows, where that is wanted."""
         self.on_forgotten: list[Callable[[str, str], None]] = []
         """Who wants to hear that a unit is gone for good: device and path. Called by the broker's thread."""
         self.status_topic = f"{self._base}/status"
@@ -114,6 +118,9 @@ class MqttSink:
         if reading.channel is Channel.SETTINGS:
             self.broker.publish(Message(topic, encode(values), qos=1, retain=True))
         elif reading.channel is Channel.RESULT:
+            if self.halves is not None:
+                place = (device, reading.unit.path, str(reading.values.get("setting")))
+                self.halves.result(place, reading.values.get("outcome"), time.monotonic())
             self._publish_result(topic, encode(values), reading.tag)
         else:
             self.broker.publish(Message(topic, encode(values), expires=expires, event=True))
@@ -269,6 +276,14 @@ class MqttSink:
             log.warning("%s: there is no such device", ascii(message.topic[:100]))
             return
         now = time.monotonic()
+        if self.halves is not None and (parts := self.halves.split(setting)) is not None:
+            setting, half = parts
+            shown = self._setting(f"{self._base}/{device}/{unit}/settings".replace("//", "/"), setting)
+            window, reason = self.halves.whole((device, unit, setting), half, message.payload, shown, now)
+            if window is None or message.retained:
+                log.warning("%s: %s", ascii(message.topic[:100]), reason or "retained, so it may be old; ignored")
+                return
+            message = replace(message, payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
         source = f"{message.topic} {message.sender}".rstrip()
         # a payload that is far too long is not kept: the device's thread refuses it by its length all the same
@@ -279,6 +294,11 @@ class MqttSink:
             inbox.refuse()  # nobody knows how long it lay before the flood let it through
         elif not inbox.put(command) and inbox.refused == 1:
             log.warning("%s: more commands than the device can take; the rest is refused", device)
+
+    def _setting(self, topic: str, key: str) -> object:
+        """Return what a settings topic last said of one setting, None when nothing is known."""
+        text = self.broker.retained_state(topic)
+        return json.loads(text).get(key) if text else None
 
     def _reply_to(self, message: Arrived) -> ReplyTo | None:
         """Return where the sender wants its answer; not where others expect something else of us."""

@@ -53,7 +53,7 @@ class House:
 
     def _end_bridge(self) -> None:
         self.bridge.send(signal.SIGCONT)
-        self.bridge.stop(20)
+        self.bridge.stop()
 
     def announced(self) -> dict[str, dict[str, Any]]:
         """Return the newest device message by identity, written out."""
@@ -86,10 +86,10 @@ class House:
     def entity(self, platform: str, device: str, key: str) -> str:
         """Return the entity id of a value of a device, by its name in the configuration."""
         topic = f"solarbridge/{device}/availability"
-        for kind, unique_id, component in self.expected():
-            here = any(one.get("t") == topic for one in component.get("availability", ()))
-            if kind == platform and here and unique_id.endswith(f"_{key}"):
-                return str(self.core.entities()[platform, unique_id]["entity_id"])
+        for identity, message in self.announced().items():
+            here = any(one.get("t") == topic for one in message.get("availability", ()))
+            if here and f"{platform}_{key}" in message["components"]:
+                return str(self.core.entities()[platform, f"{identity}_{key}"]["entity_id"])
         raise AssertionError(f"{device} has no {platform} {key}")
 
     def state(self, entity_id: str) -> str:
@@ -281,7 +281,7 @@ def the_broker_restarts(house: House) -> None:
     house.mosquitto.stop()
     house.mosquitto.start()
     begun = time.monotonic()
-    await_true(lambda: house.core.log() and house.available(), 90, "available behind the broker's restart")
+    await_true(house.available, 90, "available behind the broker's restart")
     print(f"  all live {time.monotonic() - begun:.1f} s behind its start")
 
 
@@ -299,8 +299,8 @@ def energy_is_valid(house: House) -> None:
          "config_entry_solar_forecast": None},
         {"type": "battery", "stat_energy_from": sensor("house", "e_dischg_all"),
          "stat_energy_to": sensor("house", "e_chg_all")},
-        {"type": "battery", "stat_energy_from": sensor("bank", "_discharge_energy_estimated"),
-         "stat_energy_to": sensor("bank", "_charge_energy_estimated")},
+        {"type": "battery", "stat_energy_from": sensor("bank", "discharge_energy_estimated"),
+         "stat_energy_to": sensor("bank", "charge_energy_estimated")},
     ]  # fmt: skip
     newer = house.core.version >= "2025.12"
     if newer:

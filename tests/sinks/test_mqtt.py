@@ -14,8 +14,9 @@ import pytest
 from bridge.config import Mqtt
 from bridge.errors import CommandError
 from bridge.fields import COUNT, VOLTAGE, Channel, Field, Reading, Unit
-from bridge.inbox import CAPACITY, Inbox, ReadRegisters
+from bridge.inbox import CAPACITY, Inbox, ReadRegisters, SetSetting
 from bridge.sinks import mqtt
+from bridge.sinks.halves import Halves
 from bridge.sinks.mqtt import MqttSink, read_command, timestamp
 from bridge.sinks.text import encode
 from tests.harness import Mosquitto, Recorder, await_true
@@ -240,3 +241,20 @@ def test_a_malformed_read_is_answered(site: Site) -> None:
     answer = json.loads(site.recorder.wait("b/roof/registers").payload)
     assert (answer["command"], answer["outcome"]) == ("read/hold/1_0", "refused")
     assert len(site.inbox) == 0
+
+
+def test_times_of_the_day_become_one_window_for_the_device(site: Site) -> None:
+    sink = site.start()
+    sink.halves = Halves()
+    unit = Unit("", "Roof", FIELDS, 60.0)
+    values = {"window": "01:00-02:00"}
+    sink.take("roof", Reading(unit, values, time.monotonic(), channel=Channel.SETTINGS))
+    site.recorder.wait("b/roof/settings")
+    site.recorder.client.publish("b/roof/set/window/start", b"06:00:00", 1)
+    site.recorder.client.publish("b/roof/set/window/end", b"07:15:00", 1)
+    site.recorder.client.publish("b/roof/set/window/end", b"noon", 1)
+    await_true(lambda: len(site.inbox) == 2, 5, "two commands")
+    commands = [site.inbox.take(), site.inbox.take()]
+    assert [(one.setting, one.payload) for one in commands if isinstance(one, SetSetting)] == [
+        ("window", b"06:00-02:00"), ("window", b"06:00-07:15"),
+    ]  # fmt: skip
