@@ -67,7 +67,7 @@ def test_every_key_the_bank_reads_is_one_that_the_pylontech_slice_publishes() ->
     assert wanted <= known, wanted - known
 
 
-def test_a_state_has_every_field_and_no_key_twice() -> None:
+def test_g3_a_state_has_every_field_and_no_key_twice() -> None:
     keys = [field.key for field in s.FIELDS]
     assert len(set(keys)) == len(keys)
     assert list(Rig("2").step().state) == keys
@@ -120,7 +120,7 @@ def test_the_stack_knows_of_modules_that_never_answered() -> None:
     assert rig.step(10).state["modules_offline"] == 2
 
 
-def test_a_discharge_limit_that_nobody_tells_is_waited_for_and_never_zero() -> None:
+def test_g3_a_discharge_limit_that_nobody_tells_is_waited_for_and_never_zero() -> None:
     rig = Rig("2", expected=1, startup=5.0)
     rig.set("2", discharge_current_limit=None)
     found = rig.step(30)

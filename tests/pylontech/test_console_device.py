@@ -159,7 +159,7 @@ def test_a_module_that_is_added_is_named_and_read(rig: Make) -> None:
     check(one)
 
 
-def test_modules_that_change_places_keep_their_names(rig: Make) -> None:
+def test_b18_modules_that_change_places_keep_their_names(rig: Make) -> None:
     one = rig(modules=["US2000C", "US2000C"])
     one.sim.stack.modules[2].soc = 30.0
     one.settle()
@@ -206,14 +206,14 @@ def test_cells_that_do_not_make_up_their_module_are_refused(rig: Make) -> None:
 # -- waking
 
 
-def test_a_sleeping_console_is_woken_once(rig: Make) -> None:
+def test_b19_a_sleeping_console_is_woken_once(rig: Make) -> None:
     one = rig(modules=2, asleep=True)
     one.settle()
     assert one.sim.wakes == 1
     check(one)
 
 
-def test_a_console_that_answers_is_never_woken(rig: Make) -> None:
+def test_b19_a_console_that_answers_is_never_woken(rig: Make) -> None:
     one = rig(modules=2)
     one.settle()
     for knob, value in (("cut", 40), ("noise_inside", b"\x00\xff?>"), ("swallow", 2), ("no_end", True), ("flips", 4)):
@@ -225,7 +225,7 @@ def test_a_console_that_answers_is_never_woken(rig: Make) -> None:
     check(one)
 
 
-def test_a_console_that_went_to_sleep_is_woken_and_says_who_it_is_again(rig: Make) -> None:
+def test_b19_a_console_that_went_to_sleep_is_woken_and_says_who_it_is_again(rig: Make) -> None:
     one = rig(modules=2, asleep=True)
     one.settle()
     one.sim.restart()
@@ -278,7 +278,7 @@ def test_no_fault_of_the_line_brings_a_wrong_value_or_stays(rig: Make, knob: str
     assert one.sim.wakes == 0 or knob == "silent"
 
 
-def test_an_answer_cut_anywhere_is_never_published(rig: Make) -> None:
+def test_b8_an_answer_cut_anywhere_is_never_published(rig: Make) -> None:
     one = rig(modules=1)
     one.settle()
     whole = len(_raw(one))
@@ -296,7 +296,7 @@ def _raw(one: ConsoleRig) -> bytes:
     return b"pwr\n\r@\r\r\n" + b" " * 1800
 
 
-def test_the_answer_about_another_module_is_never_filed(rig: Make) -> None:
+def test_b14_the_answer_about_another_module_is_never_filed(rig: Make) -> None:
     one = rig(modules=2)
     heard: dict[bytes, bytes] = {}
 
@@ -400,7 +400,7 @@ def test_a_long_answer_is_fetched_in_few_pieces(rig: Make) -> None:
     assert len(pieces) < characters / 4, "it woke for every few characters"
 
 
-def test_an_unplugged_port_is_a_link_error_and_is_read_again_under_its_link(rig: Make, tmp_path: Any) -> None:
+def test_b1_an_unplugged_port_is_a_link_error_and_is_read_again_under_its_link(rig: Make, tmp_path: Any) -> None:
     one = rig(modules=2, link=tmp_path / "console")
     one.settle()
     before = descriptors()

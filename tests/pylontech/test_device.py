@@ -206,7 +206,7 @@ def test_a_long_round_lengthens_the_age_limit(rig: Make, monkeypatch: pytest.Mon
 # -- silent, added, removed and swapped modules
 
 
-def test_a_silent_module_goes_offline_and_the_others_go_on(rig: Make) -> None:
+def test_b16_a_silent_module_goes_offline_and_the_others_go_on(rig: Make) -> None:
     one = rig({"max_age": 1.0}, modules=3)
     one.poll(3)
     one.modules[3].silent = True
@@ -217,7 +217,7 @@ def test_a_silent_module_goes_offline_and_the_others_go_on(rig: Make) -> None:
     check(one)
 
 
-def test_a_silent_module_is_asked_with_growing_pauses(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b16_a_silent_module_is_asked_with_growing_pauses(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = rig(modules=2)
     one.poll(3)
     one.modules[3].silent = True
@@ -266,7 +266,7 @@ def test_a_module_that_its_master_calls_dead_counts_as_silent(rig: Make) -> None
     check(one)
 
 
-def test_an_added_module_is_found(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b18_an_added_module_is_found(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     # every address is asked within FOUND_WITHIN; shortened here
     monkeypatch.setattr(rs485_device, "FOUND_WITHIN", 1.0)
     monkeypatch.setattr(rs485_device, "LEAST_BETWEEN_PROBES", 0.05)
@@ -285,7 +285,7 @@ def test_every_address_is_looked_at_within_a_minute() -> None:
     assert rs485_device.FOUND_WITHIN + 11 * 1.0 < 60
 
 
-def test_a_removed_module_is_counted_offline_not_taken_for_another(rig: Make) -> None:
+def test_b18_a_removed_module_is_counted_offline_not_taken_for_another(rig: Make) -> None:
     one = rig({"max_age": 1.0}, modules=3)
     one.poll(3)
     gone = one.sim.remove(4)
@@ -296,7 +296,7 @@ def test_a_removed_module_is_counted_offline_not_taken_for_another(rig: Make) ->
     check(one)
 
 
-def test_swapped_modules_keep_their_names(rig: Make) -> None:
+def test_b18_swapped_modules_keep_their_names(rig: Make) -> None:
     one = rig(modules=3)
     one.poll(3)
     first, second = one.serial(2), one.serial(3)
@@ -307,7 +307,7 @@ def test_swapped_modules_keep_their_names(rig: Make) -> None:
     check(one)
 
 
-def test_a_module_exchanged_for_a_new_one_gets_a_name_of_its_own(rig: Make) -> None:
+def test_b18_a_module_exchanged_for_a_new_one_gets_a_name_of_its_own(rig: Make) -> None:
     one = rig({"max_age": 1.0}, modules=2)
     one.poll(3)
     old = one.sim.remove(3)
@@ -379,7 +379,7 @@ def test_silence_to_them_puts_nobody_in_doubt(rig: Make) -> None:
 # -- refused commands
 
 
-def test_a_command_that_is_refused_twice_is_asked_rarely(rig: Make) -> None:
+def test_b17_a_command_that_is_refused_twice_is_asked_rarely(rig: Make) -> None:
     one = rig(modules=2)
     one.poll(2)
     one.sim.faults.rtn, one.sim.faults.only = 4, b"~20034692"
@@ -427,7 +427,7 @@ def test_a_group_that_does_not_answer_as_a_whole_is_asked_one_by_one(rig: Make) 
 
 
 @pytest.mark.parametrize("zero_filled", [False, True])
-def test_a_groups_answer_is_never_filed_under_another_module(rig: Make, zero_filled: bool) -> None:
+def test_b14_a_groups_answer_is_never_filed_under_another_module(rig: Make, zero_filled: bool) -> None:
     one = rig({"request": "group", "max_age": 1.0}, model="US2000", modules=4)
     one.sim.faults.zero_filled = zero_filled
     one.poll(3)
@@ -453,7 +453,7 @@ def test_a_round_without_any_answer_says_so(rig: Make) -> None:
     one.poll_until(lambda: len(paths(one.readings)) == 3)
 
 
-def test_all_modules_silent_says_so_and_they_are_back_at_once(rig: Make) -> None:
+def test_b16_all_modules_silent_says_so_and_they_are_back_at_once(rig: Make) -> None:
     one = rig(modules=2)
     one.poll(3)
     one.sim.faults.silent = True
@@ -471,7 +471,7 @@ def test_noise_instead_of_frames_names_the_baud_rate(rig: Make) -> None:
         list(one.device.poll())
 
 
-def test_an_unplugged_port_is_a_link_error_and_works_again_when_back(rig: Make, tmp_path: Any) -> None:
+def test_b1_an_unplugged_port_is_a_link_error_and_works_again_when_back(rig: Make, tmp_path: Any) -> None:
     link = tmp_path / "port"
     one = rig({"port": str(link)}, link=link, modules=2)
     one.poll(2)
@@ -491,7 +491,7 @@ def test_an_unplugged_port_is_a_link_error_and_works_again_when_back(rig: Make, 
         assert next(r.frame for r in one.sim.truth.records() if r.values["address"] == address) == "93"
 
 
-def test_another_stack_on_the_cable_is_not_published_under_the_old_names(rig: Make) -> None:
+def test_b2_another_stack_on_the_cable_is_not_published_under_the_old_names(rig: Make) -> None:
     one = rig({"max_age": 1.0}, modules=2)
     one.poll(2)
     old = {one.serial(2), one.serial(3)}

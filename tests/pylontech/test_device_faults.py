@@ -89,7 +89,7 @@ LINE_FAULTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("knobs", [pytest.param(knobs, id=name) for name, knobs in LINE_FAULTS])
-def test_no_wrong_value_and_all_well_afterwards(rig: Make, knobs: dict[str, Any]) -> None:
+def test_b6_to_b17_no_wrong_value_and_all_well_afterwards(rig: Make, knobs: dict[str, Any]) -> None:
     one = rig(modules=3)
     one.poll(4)
     for name, value in knobs.items():
@@ -98,7 +98,7 @@ def test_no_wrong_value_and_all_well_afterwards(rig: Make, knobs: dict[str, Any]
 
 
 @pytest.mark.parametrize("knobs", [{"pause_at": (40, 0.1)}, {"byte_pause": 0.0004}, {"noise_before": b"\xff~\xfe\r"}])
-def test_answers_that_are_only_slow_or_surrounded_by_noise_are_all_read(rig: Make, knobs: dict[str, Any]) -> None:
+def test_b6_answers_that_are_only_slow_or_surrounded_by_noise_are_all_read(rig: Make, knobs: dict[str, Any]) -> None:
     one = rig({"modules": (2, 3)}, modules=2)
     one.poll(4)
     for name, value in knobs.items():
@@ -110,7 +110,7 @@ def test_answers_that_are_only_slow_or_surrounded_by_noise_are_all_read(rig: Mak
     assert not any(station.misses for station in one.device._stations.values())
 
 
-def test_endless_noise_is_survived(rig: Make) -> None:
+def test_b7_endless_noise_is_survived(rig: Make) -> None:
     one = rig(modules=2, baud=115200)
     one.poll(3)
     one.sim.faults.chatter = True
@@ -118,7 +118,7 @@ def test_endless_noise_is_survived(rig: Make) -> None:
     judged(one, 1)
 
 
-def test_a_frame_cut_anywhere_publishes_nothing(rig: Make) -> None:
+def test_b8_a_frame_cut_anywhere_publishes_nothing(rig: Make) -> None:
     one = rig(modules=1)
     one.poll(3)
     whole = len(one.readings)
@@ -133,7 +133,7 @@ def test_a_frame_cut_anywhere_publishes_nothing(rig: Make) -> None:
 # -- B11, B20: checksums right, values wrong
 
 
-def test_what_the_checksum_cannot_see_is_hardly_ever_believed(rig: Make) -> None:
+def test_b11_what_the_checksum_cannot_see_is_hardly_ever_believed(rig: Make) -> None:
     """Two exchanged characters always pass the checksum: of those that move a value none that matters gets through."""
     one = rig(modules=2, model="US5000")
     one.poll(6)
@@ -149,7 +149,7 @@ def test_what_the_checksum_cannot_see_is_hardly_ever_believed(rig: Make) -> None
     assert len(believed) < 0.35 * len(struck)
 
 
-def test_charge_limits_are_never_raised_by_swapped_digits_beyond_range(rig: Make) -> None:
+def test_b11_charge_limits_are_never_raised_by_swapped_digits_beyond_range(rig: Make) -> None:
     one = rig(modules=1)
     one.poll(4)
     one.sim.faults.swapped_digits, one.sim.faults.only = 3, b"4692"
@@ -171,7 +171,7 @@ ABSURD = [
 
 
 @pytest.mark.parametrize("override", ABSURD, ids=lambda values: " ".join(f"{k}={v:X}" for k, v in values.items()))
-def test_an_absurd_value_is_refused_not_clipped(rig: Make, override: dict[str, int]) -> None:
+def test_b20_an_absurd_value_is_refused_not_clipped(rig: Make, override: dict[str, int]) -> None:
     one = rig(modules=2)
     one.poll(4)
     one.modules[3].override.update(override)
@@ -194,7 +194,7 @@ def test_an_absurd_value_is_refused_not_clipped(rig: Make, override: dict[str, i
 # -- B14, B15: somebody else's answer, an answer too late
 
 
-def test_another_modules_answer_is_never_filed_under_the_asked_one(rig: Make) -> None:
+def test_b14_another_modules_answer_is_never_filed_under_the_asked_one(rig: Make) -> None:
     one = rig(modules=3, model="US5000")
     one.poll(4)
     one.sim.faults.answer_from, one.sim.faults.only = 4, b"~200246"
@@ -203,7 +203,7 @@ def test_another_modules_answer_is_never_filed_under_the_asked_one(rig: Make) ->
     check(one)
 
 
-def test_a_late_answer_meets_no_other_question(rig: Make) -> None:
+def test_b15_a_late_answer_meets_no_other_question(rig: Make) -> None:
     one = rig({"turnaround": 0.03}, modules=2)
     one.poll(4)
     one.sim.faults.delay, one.sim.faults.only = 0.1, b"~20034642"
@@ -212,7 +212,7 @@ def test_a_late_answer_meets_no_other_question(rig: Make) -> None:
     judged(one, 1)
 
 
-def test_a_module_that_is_always_late_is_waited_for(rig: Make) -> None:
+def test_b15_a_module_that_is_always_late_is_waited_for(rig: Make) -> None:
     """The pause is learned from the late answers, so there is no chain of errors."""
     one = rig({"turnaround": 0.03}, modules=2)
     one.poll(3)
@@ -229,7 +229,7 @@ def test_a_module_that_is_always_late_is_waited_for(rig: Make) -> None:
     check(one)
 
 
-def test_an_answer_complete_after_its_deadline_is_dropped(rig: Make) -> None:
+def test_b15_an_answer_complete_after_its_deadline_is_dropped(rig: Make) -> None:
     """As after the process was frozen: nobody knows how old that answer is."""
     one = rig(modules=1)
     one.poll(3)
@@ -263,7 +263,7 @@ def test_the_adapters_echo_is_no_answer(rig: Make) -> None:
 # -- B21: restart, other firmware
 
 
-def test_a_restart_in_mid_frame_costs_that_frame_alone(rig: Make) -> None:
+def test_b21_a_restart_in_mid_frame_costs_that_frame_alone(rig: Make) -> None:
     one = rig(modules=2, baud=115200)
     one.poll(3)
     for _ in range(4):
@@ -272,7 +272,7 @@ def test_a_restart_in_mid_frame_costs_that_frame_alone(rig: Make) -> None:
     judged(one, 1)
 
 
-def test_a_firmware_with_longer_alarms_is_read_one_with_longer_measurements_refused(rig: Make) -> None:
+def test_b21_a_firmware_with_longer_alarms_is_read_one_with_longer_measurements_refused(rig: Make) -> None:
     one = rig(modules=1)
     one.poll(3)
     one.sim.faults.info_tail, one.sim.faults.only = "0000", b"4644"

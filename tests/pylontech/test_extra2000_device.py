@@ -1,4 +1,4 @@
-"""The Extra2000 device on a simulated console over a real pty; d numbers are defects of extra200tomqtt.
+"""The Extra2000 device on a simulated console over a real pty; defect_d numbers are those of extra200tomqtt.
 
 Those that are no matter of this device are tested where it is decided: one connection with a will and TLS (d7) in
 tests/sinks/test_broker.py, the battery's own limits (d19) in test_console_device.py and tests/test_bank.py, defaults,
@@ -144,7 +144,7 @@ def test_a_silent_module_is_asked_more_rarely(rig: Make, monkeypatch: pytest.Mon
 # -- the defects
 
 
-def test_d1_a_silent_battery_is_no_answer_however_well_bytes_are_taken(rig: Make) -> None:
+def test_defect_d1_a_silent_battery_is_no_answer_however_well_bytes_are_taken(rig: Make) -> None:
     one = rig({"modules": (1,)}, modules=1)
     one.settle()
     one.sim.faults.silent = True
@@ -153,7 +153,7 @@ def test_d1_a_silent_battery_is_no_answer_however_well_bytes_are_taken(rig: Make
             list(one.device.poll())
 
 
-def test_d2_a_cut_answer_publishes_nothing(rig: Make) -> None:
+def test_defect_d2_a_cut_answer_publishes_nothing(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.settle()
     one.readings.clear()
@@ -164,7 +164,7 @@ def test_d2_a_cut_answer_publishes_nothing(rig: Make) -> None:
         assert one.readings == [], cut
 
 
-def test_d3_waiting_costs_no_processor_time(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_d3_waiting_costs_no_processor_time(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = rig({"modules": (1,)}, modules=1)
     one.settle()
     monkeypatch.setattr(console_connection, "OTHERS_THINKING", 1.0)
@@ -174,7 +174,7 @@ def test_d3_waiting_costs_no_processor_time(rig: Make, monkeypatch: pytest.Monke
     assert time.thread_time() - began < 0.1
 
 
-def test_d4_modules_are_found_and_each_has_its_own_name_and_rating(rig: Make) -> None:
+def test_defect_d4_modules_are_found_and_each_has_its_own_name_and_rating(rig: Make) -> None:
     one = rig(modules=["Extra2000", "US2000", "US2000C"])
     one.settle()
     for position in (1, 2, 3):
@@ -183,7 +183,7 @@ def test_d4_modules_are_found_and_each_has_its_own_name_and_rating(rig: Make) ->
         assert state["max_charge_current"] == module.model.protection.charge
 
 
-def test_d5_the_speed_is_changed_on_the_open_port_and_nobody_else_can_open_it(rig: Make) -> None:
+def test_defect_d5_the_speed_is_changed_on_the_open_port_and_nobody_else_can_open_it(rig: Make) -> None:
     one = rig(modules=1, asleep=True)
     fd = one.device._console._link.fileno()
     one.settle()
@@ -194,7 +194,7 @@ def test_d5_the_speed_is_changed_on_the_open_port_and_nobody_else_can_open_it(ri
         other.open()
 
 
-def test_d6_speed_and_limits_are_configuration(tmp_path: Path) -> None:
+def test_defect_d6_speed_and_limits_are_configuration(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     text = (
         "mqtt: {host: localhost}\ndevices:\n  - name: garage\n    type: pylontech-extra2000\n    port: /dev/ttyX\n"
@@ -213,7 +213,7 @@ def test_d6_speed_and_limits_are_configuration(tmp_path: Path) -> None:
         load(file, {})
 
 
-def test_d8_every_message_has_the_same_keys(rig: Make) -> None:
+def test_defect_d8_every_message_has_the_same_keys(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
     one.settle()
     for power in (900.0, -900.0, 0.0):
@@ -228,7 +228,7 @@ def test_d8_every_message_has_the_same_keys(rig: Make) -> None:
     assert {m["TimeToGo"] is None for m in on(one.readings, BANK)} == {True, False}
 
 
-def test_d9_when_all_modules_are_silent_nothing_is_said(rig: Make) -> None:
+def test_defect_d9_when_all_modules_are_silent_nothing_is_said(rig: Make) -> None:
     one = rig({"modules": (1, 2), "max_age": 0.3, **COMPATIBLE}, modules=2)
     bank(one, 6)
     one.sim.faults.silent = True
@@ -237,7 +237,7 @@ def test_d9_when_all_modules_are_silent_nothing_is_said(rig: Make) -> None:
     assert one.readings == []
 
 
-def test_d10_one_lost_reading_changes_no_limit(rig: Make) -> None:
+def test_defect_d10_one_lost_reading_changes_no_limit(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
     before = bank(one, 6)["Info"]
     assert before == {"MaxChargeVoltage": 52.4, "MaxChargeCurrent": 50.0, "MaxDischargeCurrent": 40.0}
@@ -247,7 +247,7 @@ def test_d10_one_lost_reading_changes_no_limit(rig: Make) -> None:
         assert message["System"]["NrOfModulesOnline"] == 2
 
 
-def test_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig: Make) -> None:
+def test_defect_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig: Make) -> None:
     one = rig({"modules": (1, 2, 3), "max_age": 0.6, **COMPATIBLE}, modules=3)
     assert bank(one, 8)["System"]["NrOfModulesOnline"] == 3
     one.sim.stack.modules[2].silent = True
@@ -262,7 +262,7 @@ def test_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig: Make) 
     assert message["Info"]["MaxChargeCurrent"] == 75.0
 
 
-def test_d12_protections_are_alarms_of_level_two(rig: Make) -> None:
+def test_defect_d12_protections_are_alarms_of_level_two(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.settle()
     for events, level in ((0x2, 1), (0x1, 2), (0x3, 2), (0x0, 0)):
@@ -270,7 +270,7 @@ def test_d12_protections_are_alarms_of_level_two(rig: Make) -> None:
         assert on(one.poll(3), "v/battery_1")[-1]["Alarms"]["HighVoltage"] == level
 
 
-def test_d13_soc_is_weighted_and_extreme_cells_carry_their_module(rig: Make) -> None:
+def test_defect_d13_soc_is_weighted_and_extreme_cells_carry_their_module(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=["US2000", "US5000"])
     one.sim.stack.modules[1].soc, one.sim.stack.modules[2].soc = 20.0, 80.0
     message = bank(one, 8)
@@ -279,7 +279,7 @@ def test_d13_soc_is_weighted_and_extreme_cells_carry_their_module(rig: Make) -> 
     assert message["System"]["MaxVoltageCellId"].startswith("M2 C")
 
 
-def test_d14_balancing_is_what_the_battery_says_of_its_cells(rig: Make) -> None:
+def test_defect_d14_balancing_is_what_the_battery_says_of_its_cells(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.sim.stack.modules[1].override["Heater Status"] = "ON"
     one.settle()
@@ -291,13 +291,13 @@ def test_d14_balancing_is_what_the_battery_says_of_its_cells(rig: Make) -> None:
     assert [cell for cell, flag in message["Balances"].items() if flag] == ["Cell5"]
 
 
-def test_d15_a_module_with_more_cells_is_read_like_any_other(rig: Make) -> None:
+def test_defect_d15_a_module_with_more_cells_is_read_like_any_other(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=["Extra2000", "16-cell"])
     assert bank(one, 8)["System"]["NrOfCellsPerBattery"] == 16
     assert len(on(one.readings, "v/battery_2")[-1]["Voltages"]) == 16
 
 
-def test_d16_configured_limits_are_obeyed(rig: Make) -> None:
+def test_defect_d16_configured_limits_are_obeyed(rig: Make) -> None:
     limits = Limits(
         max_charge_voltage=51.0, max_charge_current=30.0, max_discharge_current=12.5,
         module_charge_current=25.0, module_discharge_current=20.0,
@@ -308,7 +308,7 @@ def test_d16_configured_limits_are_obeyed(rig: Make) -> None:
     assert info == {"MaxChargeVoltage": 51.0, "MaxChargeCurrent": 25.0, "MaxDischargeCurrent": 20.0}
 
 
-def test_d17_a_limit_falls_at_once_and_rises_only_behind_a_hysteresis(rig: Make) -> None:
+def test_defect_d17_a_limit_falls_at_once_and_rises_only_behind_a_hysteresis(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1, soc=90.0)
     one.sim.stack.power = 0.0
     one.settle()
@@ -320,7 +320,7 @@ def test_d17_a_limit_falls_at_once_and_rises_only_behind_a_hysteresis(rig: Make)
     assert currents[1] == currents[2] == currents[3]
 
 
-def test_d18_a_full_cell_stops_the_charge_current_not_only_a_flag(rig: Make) -> None:
+def test_defect_d18_a_full_cell_stops_the_charge_current_not_only_a_flag(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2, soc=99.0)
     one.sim.stack.power = 0.0
     one.settle()
@@ -332,7 +332,7 @@ def test_d18_a_full_cell_stops_the_charge_current_not_only_a_flag(rig: Make) -> 
     assert bank(one)["Info"]["MaxChargeCurrent"] == 0
 
 
-def test_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:
+def test_defect_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1, soc=92.0)
     one.sim.stack.power = 0.0
     one.settle()
@@ -358,7 +358,7 @@ def test_a_module_that_comes_back_is_read_twice_before_its_message(rig: Make) ->
     one.poll_until(lambda new: on(new, "v/battery_1") and on(new, BANK))
 
 
-def test_d21_events_are_bits(rig: Make) -> None:
+def test_defect_d21_events_are_bits(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.sim.stack.power = 400.0
     one.settle()
@@ -368,7 +368,7 @@ def test_d21_events_are_bits(rig: Make) -> None:
     assert (message["Alarms"]["HighTemperature"], message["Alarms"]["LowSoc"]) == (2, 1)
 
 
-def test_d22_a_system_fault_is_an_internal_failure_and_a_battery_event_no_imbalance(rig: Make) -> None:
+def test_defect_d22_a_system_fault_is_an_internal_failure_and_a_battery_event_no_imbalance(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.settle()
     one.sim.stack.modules[1].system_fault, one.sim.stack.modules[1].bat_events = 0x400, 0x2

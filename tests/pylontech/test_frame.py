@@ -75,7 +75,7 @@ def test_frames_come_out_the_same_however_they_are_cut(frames: list[Frame], data
     assert found == frames
 
 
-def test_a_frame_is_found_byte_by_byte() -> None:
+def test_b6_a_frame_is_found_byte_by_byte() -> None:
     decoder, found = Decoder(), []
     for byte in WHOLE * 2:
         decoder.receive(bytes([byte]))
@@ -96,20 +96,20 @@ def test_noise_gives_errors_and_nothing_else(noise: bytes) -> None:
 
 
 @given(st.binary(max_size=60).filter(lambda noise: b"\r" not in noise and b"~" not in noise))
-def test_a_frame_behind_noise_is_found(noise: bytes) -> None:
+def test_b7_a_frame_behind_noise_is_found(noise: bytes) -> None:
     decoder = Decoder()
     decoder.receive(noise + WHOLE + noise + WHOLE)
     assert frames_of(decoder) == [decode(WHOLE)] * 2
 
 
-def test_a_cut_reply_before_a_whole_one_harms_nothing() -> None:
+def test_b13_a_cut_reply_before_a_whole_one_harms_nothing() -> None:
     for end in range(1, len(WHOLE)):
         decoder = Decoder()
         decoder.receive(WHOLE[:end] + WHOLE)
         assert decoder.next_frame() == decode(WHOLE)
 
 
-def test_a_frame_cut_anywhere_is_never_believed() -> None:
+def test_b8_a_frame_cut_anywhere_is_never_believed() -> None:
     for start in range(len(WHOLE)):
         for end in range(start, len(WHOLE) + 1):
             decoder = Decoder()
@@ -131,7 +131,7 @@ def test_a_frame_with_characters_missing_inside_is_never_believed() -> None:
                 decode(damaged)
 
 
-def test_no_single_bit_error_is_ever_believed() -> None:
+def test_b10_no_single_bit_error_is_ever_believed() -> None:
     for place in range(len(WHOLE)):
         for bit in range(8):
             damaged = bytearray(WHOLE)
@@ -174,7 +174,7 @@ def test_a_refused_frame_names_its_reason(raw: bytes, kind: str, words: str) -> 
     assert words in refusal.value.detail
 
 
-def test_lengths_at_and_beyond_the_limit() -> None:
+def test_b9_lengths_at_and_beyond_the_limit() -> None:
     longest = encode(2, 0, bytes(0xFFF // 2))
     assert len(longest) <= LARGEST
     assert len(decode(longest).info) == 0xFFF // 2
@@ -182,7 +182,7 @@ def test_lengths_at_and_beyond_the_limit() -> None:
         encode(2, 0, bytes(0x800))
 
 
-def test_endless_noise_does_not_grow_the_buffer() -> None:
+def test_b7_endless_noise_does_not_grow_the_buffer() -> None:
     decoder = Decoder()
     for _ in range(200):
         decoder.receive(b"~" + b"A" * 5000)
@@ -204,7 +204,7 @@ def test_an_unfinished_reply_says_what_is_missing() -> None:
     assert decoder.unfinished() == "no reply"
 
 
-def test_a_reply_of_another_address_is_foreign() -> None:
+def test_b14_a_reply_of_another_address_is_foreign() -> None:
     with pytest.raises(ProtocolError, match="foreign: address 02h answers, 03h was asked"):
         reply_info(decode(WHOLE), 3)
 

@@ -170,7 +170,7 @@ def test_two_messages_of_a_device_keep_their_distance(home: Home) -> None:
     assert len(home.sent("maker_S1")) == 2
 
 
-def test_a_birth_message_brings_availability_then_discovery_then_states(home: Home) -> None:
+def test_a12_a_birth_message_brings_availability_then_discovery_then_states(home: Home) -> None:
     home.tell(ROOT)
     home.sink.presence("roof", ROOT, True)
     home.sink.take("roof", Reading(ROOT, {"soc": 50}, subject_time()))

@@ -104,7 +104,7 @@ def test_a_further_bank_sends_no_charge_voltage() -> None:
 
 @pytest.mark.parametrize("key", [k.POWER.key, k.VOLTAGE.key, k.SOC.key, s.CHARGE_CURRENT.key])
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "12"])
-def test_a_message_without_a_needed_number_is_never_made(key: str, value: Value) -> None:
+def test_g3_a_message_without_a_needed_number_is_never_made(key: str, value: Value) -> None:
     found, _ = said(state())
     assert found.data is not None
     with pytest.raises(ValueError, match="cannot be"):
@@ -115,7 +115,7 @@ ANYTHING = st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.te
 
 
 @given(st.dictionaries(st.sampled_from(s.FIELDS), ANYTHING))
-def test_whatever_the_bank_holds_the_driver_gets_numbers_or_nothing(values: dict[Any, Value]) -> None:
+def test_g8_whatever_the_bank_holds_the_driver_gets_numbers_or_nothing(values: dict[Any, Value]) -> None:
     found, _ = said(state())
     assert found.data is not None
     changed = found.data.values | {field.key: value for field, value in values.items()}

@@ -142,7 +142,7 @@ def test_two_inverters_with_one_serial_number_have_to_be_told_apart(
         hidapi.open_hid("0000", stop)
 
 
-def test_a_replugged_inverter_is_found_under_its_new_name(tmp_path: Path, kernel: Backend, stop: Stop) -> None:
+def test_b2_a_replugged_inverter_is_found_under_its_new_name(tmp_path: Path, kernel: Backend, stop: Stop) -> None:
     kernel.plug(node(tmp_path, "hidraw0"), "A1")
     hidapi.open_hid("A1", stop).close()
     kernel.plugged.clear()

@@ -108,7 +108,7 @@ def test_stop_wakes_a_waiting_read(link: ReportLink, stop: Stop) -> None:
     assert isinstance(waiting.result(), Stopped)
 
 
-def test_an_unplugged_device_is_a_link_error(device: socket.socket, link: ReportLink) -> None:
+def test_b1_an_unplugged_device_is_a_link_error(device: socket.socket, link: ReportLink) -> None:
     waiting = Waiting(lambda: link.read(far()))
     waiting.sleeps()
     device.close()
@@ -117,14 +117,14 @@ def test_an_unplugged_device_is_a_link_error(device: socket.socket, link: Report
         link.write(b"QPI\r", far())
 
 
-def test_a_device_that_takes_no_reports_is_a_link_error_by_the_deadline(link: ReportLink) -> None:
+def test_b4_a_device_that_takes_no_reports_is_a_link_error_by_the_deadline(link: ReportLink) -> None:
     deadline = soon()
     with pytest.raises(LinkError, match="does not take bytes"):
         link.write(b"x" * 1_000_000, deadline)
     assert time.monotonic() >= deadline
 
 
-def test_a_second_opening_is_refused_until_the_first_is_closed(tmp_path: Path, stop: Stop) -> None:
+def test_b5_a_second_opening_is_refused_until_the_first_is_closed(tmp_path: Path, stop: Stop) -> None:
     node = tmp_path / "hidraw0"
     node.write_bytes(b"")
     before = descriptors()
@@ -137,7 +137,7 @@ def test_a_second_opening_is_refused_until_the_first_is_closed(tmp_path: Path, s
     open_hidraw(str(node), stop).close()
 
 
-def test_a_node_without_rights_names_the_udev_rule(tmp_path: Path, stop: Stop) -> None:
+def test_b3_a_node_without_rights_names_the_udev_rule(tmp_path: Path, stop: Stop) -> None:
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     node = tmp_path / "hidraw0"

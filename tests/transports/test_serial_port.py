@@ -114,7 +114,7 @@ def test_the_descriptor_becomes_readable_with_new_bytes(line: Pty, link: SerialL
     [lambda link: link.read(far()), lambda link: link.write(b"QPI\r", far()), lambda link: link.drain()],
     ids=["read", "write", "drain"],
 )
-def test_an_unplugged_port_is_a_link_error(line: Pty, link: SerialLink, use: Callable[[SerialLink], object]) -> None:
+def test_b1_an_unplugged_port_is_a_link_error(line: Pty, link: SerialLink, use: Callable[[SerialLink], object]) -> None:
     # a closed master gives EIO or the end of file, depending on what is done and when
     line.unplug()
     with pytest.raises(LinkError, match=line.path):
@@ -130,7 +130,7 @@ def test_unplugging_wakes_a_waiting_read(line: Pty, link: SerialLink) -> None:
     assert isinstance(waiting.result(), LinkError)
 
 
-def test_a_port_that_takes_no_bytes_is_a_link_error_by_the_deadline(link: SerialLink) -> None:
+def test_b4_a_port_that_takes_no_bytes_is_a_link_error_by_the_deadline(link: SerialLink) -> None:
     deadline = soon()
     with pytest.raises(LinkError, match="does not take bytes"):
         link.write(b"x" * 100_000, deadline)
@@ -150,7 +150,7 @@ def test_a_port_with_unsent_bytes_closes_at_once(link: SerialLink) -> None:
     assert Waiting(link.close).result() is None
 
 
-def test_a_second_opening_is_refused_until_the_first_is_closed(line: Pty, link: SerialLink, stop: Stop) -> None:
+def test_b5_a_second_opening_is_refused_until_the_first_is_closed(line: Pty, link: SerialLink, stop: Stop) -> None:
     with pytest.raises(LinkError, match="in use by another program"):
         open_serial(line.path, 2400, stop)
     link.close()
@@ -165,7 +165,7 @@ def test_a_pty_keeps_no_exclusive_flag_that_outlives_a_killed_bridge(link: Seria
     assert not exclusive(link.fileno() or -1)
 
 
-def test_a_real_port_is_closed_to_programs_that_do_not_lock(line: Pty) -> None:
+def test_b5_a_real_port_is_closed_to_programs_that_do_not_lock(line: Pty) -> None:
     # no real port here: a pty's descriptor under the name of one
     descriptor = os.open(line.path, os.O_RDWR | os.O_NOCTTY)
     _finish(descriptor, "/dev/ttyUSB99")
@@ -173,7 +173,7 @@ def test_a_real_port_is_closed_to_programs_that_do_not_lock(line: Pty) -> None:
     os.close(descriptor)
 
 
-def test_a_port_without_rights_names_the_group(line: Pty, stop: Stop) -> None:
+def test_b3_a_port_without_rights_names_the_group(line: Pty, stop: Stop) -> None:
     os.chmod(line.path, 0)
     text = error_without_rights(lambda: open_serial(line.path, 2400, stop))
     assert text == f"LinkError: {line.path}: no right to open it; add the bridge's user to the group dialout"
@@ -192,7 +192,7 @@ def test_a_port_without_rights_names_the_group(line: Pty, stop: Stop) -> None:
         ("", "not there"),
     ],
 )
-def test_what_cannot_be_opened_tells_why_and_leaves_nothing_open(
+def test_b3_what_cannot_be_opened_tells_why_and_leaves_nothing_open(
     tmp_path: Path, stop: Stop, port: str, reason: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -226,13 +226,13 @@ def test_a_speed_that_no_port_has_is_a_link_error(link: SerialLink) -> None:
     assert termios.tcgetattr(link.fileno())[4] == termios.B2400
 
 
-def test_the_speed_of_an_unplugged_port_cannot_be_changed(line: Pty, link: SerialLink) -> None:
+def test_b22_the_speed_of_an_unplugged_port_cannot_be_changed(line: Pty, link: SerialLink) -> None:
     line.unplug()
     with pytest.raises(LinkError):
         link.set_baud(9600)
 
 
-def test_a_port_that_breaks_while_it_is_set_up_is_a_link_error(line: Pty, stop: Stop) -> None:
+def test_b22_a_port_that_breaks_while_it_is_set_up_is_a_link_error(line: Pty, stop: Stop) -> None:
     # termios.error is no OSError: this is what a port gives that is unplugged in that moment
     descriptor = os.open(line.path, os.O_RDWR | os.O_NOCTTY)
     line.unplug()
@@ -241,7 +241,7 @@ def test_a_port_that_breaks_while_it_is_set_up_is_a_link_error(line: Pty, stop: 
     os.close(descriptor)
 
 
-def test_opening_again_and_again_leaks_no_descriptor(line: Pty, stop: Stop) -> None:
+def test_b1_opening_again_and_again_leaks_no_descriptor(line: Pty, stop: Stop) -> None:
     open_serial(line.path, 2400, stop).close()
     before = descriptors()
     for _ in range(20):
@@ -251,7 +251,7 @@ def test_opening_again_and_again_leaks_no_descriptor(line: Pty, stop: Stop) -> N
     assert descriptors() == before
 
 
-def test_a_replugged_port_is_found_under_its_link(tmp_path: Path, stop: Stop) -> None:
+def test_b2_a_replugged_port_is_found_under_its_link(tmp_path: Path, stop: Stop) -> None:
     by_id, first, second = tmp_path / "usb-adapter", Pty(), Pty()
     by_id.symlink_to(first.path)
     link = open_serial(str(by_id), 2400, stop)

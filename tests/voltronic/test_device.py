@@ -181,7 +181,7 @@ def test_identity_is_learned_anew_after_each_opening(rig: Make) -> None:
     assert [r.topic for r in one.poll() if r.topic] == ["power/axpert94170312200099"]
 
 
-def test_another_inverter_on_the_cable_makes_the_port_be_opened_anew(rig: Make) -> None:
+def test_b2_another_inverter_on_the_cable_makes_the_port_be_opened_anew(rig: Make) -> None:
     one = rig(settings_interval=0.0)
     one.poll()
     one.peer.answers["QID"] = "94170312200099"
@@ -304,7 +304,7 @@ def test_an_inverter_that_refuses_everything_publishes_nothing_and_teaches_nothi
     assert (last["battery_type"], last["mode"]) == ("user", "line")
 
 
-def test_an_unknown_question_is_asked_again_after_an_hour(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b17_an_unknown_question_is_asked_again_after_an_hour(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = rig()
     one.poll(40)
     assert one.peer.count("QPIGS2") == 1
@@ -355,7 +355,7 @@ def test_refresh_asks_everything_in_the_next_round(rig: Make) -> None:
 # -- out of step
 
 
-def test_an_answer_after_its_deadline_is_thrown_away_and_never_taken_for_another(rig: Make) -> None:
+def test_b15_an_answer_after_its_deadline_is_thrown_away_and_never_taken_for_another(rig: Make) -> None:
     one = rig({"QPIGS": after(FIRST * 1.4, STATUS), "QMOD": "L"}, protocol="PI30")
     for _ in range(2):
         for state in states(one.poll()):
@@ -398,19 +398,19 @@ def test_bytes_that_come_unasked_are_thrown_away(rig: Make) -> None:
     assert one.world.tally.failures["late"] == 1
 
 
-def test_of_two_joined_answers_the_one_that_fits_is_taken(rig: Make) -> None:
+def test_b12_of_two_joined_answers_the_one_that_fits_is_taken(rig: Make) -> None:
     one = rig({"QPIGS": reply("B") + reply(STATUS), "QMOD": reply("L") + reply(STATUS)})
     state = states(one.poll(2))[-1]
     assert (state["battery_voltage"], state["mode"]) == (51.2, "line")
 
 
-def test_of_two_joined_answers_that_fit_the_newest_is_taken(rig: Make) -> None:
+def test_b12_of_two_joined_answers_that_fit_the_newest_is_taken(rig: Make) -> None:
     one = rig({"QPIGS": reply(STATUS.replace("51.20", "44.40")) + reply(STATUS)})
     assert {state["battery_voltage"] for state in states(one.poll(2))} == {51.2}
 
 
 @pytest.mark.parametrize("cut", [8, 16, 56, 104])
-def test_a_reply_cut_off_before_a_whole_one_is_left_out(rig: Make, cut: int) -> None:
+def test_b13_a_reply_cut_off_before_a_whole_one_is_left_out(rig: Make, cut: int) -> None:
     one = rig({"QPIGS": reply(STATUS.replace("51.20", "44.40"))[:cut] + reply(STATUS)})
     assert {state["battery_voltage"] for state in states(one.poll())} == {51.2}
     assert not one.world.tally.failures["checksum"]
@@ -448,7 +448,7 @@ class Noise:
         return bytes(range(0x80, 0xA0)) if self.now <= deadline else b""
 
 
-def test_endless_noise_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b7_endless_noise_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = Noise()
     monkeypatch.setattr(connection, "time", noise)
     line = connection.Line(noise, Tally())  # type: ignore[arg-type]
@@ -459,7 +459,7 @@ def test_endless_noise_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> 
     assert noise.now - second == pytest.approx(IN_ALL, abs=0.02)
 
 
-def test_after_endless_noise_the_next_question_is_answered(rig: Make) -> None:
+def test_b7_after_endless_noise_the_next_question_is_answered(rig: Make) -> None:
     one = rig(protocol="PI30")
 
     def drip(_question: bytes) -> None:
@@ -662,7 +662,7 @@ def test_topics_are_the_configured_ones(rig: Make) -> None:
     assert {reading.topic for reading in one.poll(2)} == {None, "a/b", f"c/{SERIAL}/d"}
 
 
-def test_a_unit_that_joins_the_set_is_found(rig: Make) -> None:
+def test_b18_a_unit_that_joins_the_set_is_found(rig: Make) -> None:
     one = rig({"QPGS0": UNIT0, "QPGS1": in_turn(ABSENT, UNIT1), "QPGS2": ABSENT})
     one.poll(2)
     one.device._look_due = 0.0
@@ -685,7 +685,7 @@ def test_the_number_of_units_may_be_configured(rig: Make) -> None:
     assert one.peer.count("QPGS3") == 0
 
 
-def test_one_unit_is_never_published_with_the_answer_of_another(rig: Make) -> None:
+def test_b14_one_unit_is_never_published_with_the_answer_of_another(rig: Make) -> None:
     """QPGS1 gets the answer of QPGS0: a serial number stands for one unit only."""
     one = rig({"QPGS0": UNIT0, "QPGS1": UNIT0, "QPGS2": ABSENT})
     readings = one.poll(2)
@@ -693,7 +693,7 @@ def test_one_unit_is_never_published_with_the_answer_of_another(rig: Make) -> No
     assert {reading.unit.path for reading in readings} == {"", SERIAL}
 
 
-def test_a_late_answer_of_another_unit_does_not_become_the_first_units_contract(rig: Make) -> None:
+def test_b15_a_late_answer_of_another_unit_does_not_become_the_first_units_contract(rig: Make) -> None:
     one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT})
     one.poll(2)
     one.peer.answers["QPGS0"] = UNIT1
@@ -750,7 +750,7 @@ def test_stop_ends_a_waiting_question_at_once(rig: Make, monkeypatch: pytest.Mon
     assert time.monotonic() - started < 5
 
 
-def test_an_unplugged_adapter_is_a_link_error(rig: Make) -> None:
+def test_b1_an_unplugged_adapter_is_a_link_error(rig: Make) -> None:
     master, slave = os.openpty()
     one = rig()
     one.device.close()

@@ -130,7 +130,7 @@ def test_a_frame_is_read_however_it_is_cut(text: str, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: capture.case)
-def test_a_capture_is_read_byte_by_byte_and_in_reports_of_eight(capture: Capture) -> None:
+def test_b6_a_capture_is_read_byte_by_byte_and_in_reports_of_eight(capture: Capture) -> None:
     whole = heard(decoder_for(capture.protocol), capture.received)
     assert len(whole) == 1
     assert heard(decoder_for(capture.protocol), *(bytes([byte]) for byte in capture.received)) == whole
@@ -138,14 +138,14 @@ def test_a_capture_is_read_byte_by_byte_and_in_reports_of_eight(capture: Capture
     assert heard(decoder_for(capture.protocol), *(padded[n : n + 8] for n in range(0, len(padded), 8))) == whole
 
 
-def test_two_joined_replies_are_both_read() -> None:
+def test_b12_two_joined_replies_are_both_read() -> None:
     mode = BY_CASE["qmod-b"].received
     assert len(heard(frame.Decoder(), mode + QPIGS)) == 2
     assert len(heard(frame.Decoder(), mode + b"\n\0\0\0" + QPIGS + b"\n")) == 2
 
 
 @pytest.mark.parametrize("cut", range(1, len(QPIGS)))
-def test_a_reply_cut_anywhere_is_refused_and_the_next_one_read(cut: int) -> None:
+def test_b8_a_reply_cut_anywhere_is_refused_and_the_next_one_read(cut: int) -> None:
     assert heard(frame.Decoder(), QPIGS[:cut]) == []
     assert heard(frame.Decoder(), QPIGS[:cut] + QPIGS) == [QPIGS[1:-3].decode()]
     if cut < len(QPIGS) - 1:
@@ -153,7 +153,7 @@ def test_a_reply_cut_anywhere_is_refused_and_the_next_one_read(cut: int) -> None
 
 
 @pytest.mark.parametrize("case", ["qpigs-21", "qmod-b", "nak", "pi18-gs", "pi18-mod-3", "pi18-refused"])
-def test_a_single_wrong_bit_is_never_believed(case: str) -> None:
+def test_b10_a_single_wrong_bit_is_never_believed(case: str) -> None:
     capture = BY_CASE[case]
     for at in range(len(capture.received)):
         for bit in range(8):
@@ -182,7 +182,7 @@ def test_noise_raises_protocol_errors_and_nothing_else(pieces: list[bytes]) -> N
 
 
 @pytest.mark.parametrize("start", [b"", b"(", b"^D106"])
-def test_endless_noise_is_bounded_and_the_next_good_frame_is_read(start: bytes) -> None:
+def test_b7_endless_noise_is_bounded_and_the_next_good_frame_is_read(start: bytes) -> None:
     for decoder, raw in ((frame.Decoder(), QPIGS), (pi18.Decoder(), BY_CASE["pi18-gs"].received)):
         noise = start + bytes(byte for byte in range(256) if byte not in b"(^\r") * 4
         for _ in range(50):
@@ -241,12 +241,12 @@ def test_the_refused_frames_of_other_projects_are_refused() -> None:
 # -- PI18
 
 
-def test_a_reply_is_read_by_its_checksum_though_its_length_lies() -> None:
+def test_b9_a_reply_is_read_by_its_checksum_though_its_length_lies() -> None:
     raw = BY_CASE["pi18-gs-wrong-length"].received
     assert heard(pi18.Decoder(), raw) == [raw[1:-3].decode()]
 
 
-def test_a_begun_reply_before_a_whole_one_is_left_out() -> None:
+def test_b13_a_begun_reply_before_a_whole_one_is_left_out() -> None:
     raw = BY_CASE["pi18-gs"].received
     for cut in range(8, len(raw) - 1, 8):
         assert heard(pi18.Decoder(), raw[:cut] + raw) == [raw[1:-3].decode()]

@@ -254,7 +254,7 @@ def field_log() -> list[str]:
         return [row[1] for row in csv.reader(file) if len(row) > 1]
 
 
-def test_every_recoverable_record_of_a_field_log_is_recovered_and_none_is_wrong() -> None:
+def test_b13_every_recoverable_record_of_a_field_log_is_recovered_and_none_is_wrong() -> None:
     recovered, refused = 0, []
     for record in field_log():
         begun, _, last = record.rpartition("(")
