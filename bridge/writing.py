@@ -18,7 +18,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from bridge.audit import AuditLog
@@ -229,9 +229,10 @@ class Writer:
     def end(self) -> Iterator[Reading | None]:
         """Answer everything that is open, since the bridge is stopping. Touches no line."""
         if self._open is not None and self._under_way():
-            yield self._close(self._open, _Verdict("unknown", f"{STOPPED} before the outcome was known"))
+            yield self._interrupted(self._open)
         while self._jobs:
-            yield self._close(self._jobs.popleft(), _Verdict("refused", STOPPED))
+            job = self._jobs.popleft()
+            yield self._finish(job.command, job.request, job.target, _Verdict("refused", STOPPED), job.command.arrived)
 
     def _carry_out(self, job: _Job) -> Wire[None]:
         self._open = job
@@ -247,13 +248,18 @@ class Writer:
                 yield self._close(job, _Verdict("failed", str(err)))
             raise  # what is under way is settled when the link is back
         except Stopped:
-            outcome = "unknown" if self._under_way() else "refused"
-            yield self._close(job, _Verdict(outcome, f"{STOPPED} before the outcome was known"))
+            yield self._interrupted(job) if self._under_way() else self._close(job, _Verdict("refused", STOPPED))
             raise
         yield self._close(job, verdict)
 
     def _close(self, job: _Job, verdict: _Verdict) -> Reading:
         return self._finish(job.command, job.request, job.target, verdict, job.command.arrived, carried_out=True)
+
+    def _interrupted(self, job: _Job) -> Reading:
+        """Answer a command whose frame is out when the bridge stops. It stays on record: the next start settles it."""
+        self._open = None
+        verdict = _Verdict("unknown", f"{STOPPED} before the outcome was known; its next start will tell")
+        return self._finish(job.command, job.request, job.target, verdict, job.command.arrived)
 
     def _under_way(self) -> bool:
         return self._records is not None and self._records.ledger.pending is not None
@@ -371,9 +377,26 @@ class Writer:
         except CommandError as err:
             verdict = _Verdict("unknown", f"interrupted, and not to be read back: {err}")
         else:
-            snapshot = yield from self._look(target)
-            verdict = self._judge_interrupted(target, snapshot, wanted, entry.get("old"))
+            job = _Job(command, request, target, wanted)
+            verdict = yield from self._settle(job, (yield from self._look(target)), entry.get("old"))
         yield self._finish(command, request, target, verdict, command.arrived, carried_out=True)
+
+    def _settle(self, job: _Job, snapshot: Any, old: Value) -> Wire[_Verdict]:
+        """Judge an interrupted command by what stands there now; of several words take back the half that arrived."""
+        target = job.target
+        verdict = self._judge_interrupted(target, snapshot, job.wanted, old)
+        if verdict.outcome != "failed" or len(target.registers) < 2 or old is None or target.fits(snapshot, old):
+            return verdict
+        try:
+            steps = target.steps(snapshot, old)
+        except CommandError as err:
+            return replace(verdict, reason=f"{verdict.reason}; it is set in part: {err}")
+        yield from self._send_all(job, steps, old, {})
+        back = yield from self._look(target)
+        if back is None:
+            return replace(verdict, outcome="unknown", reason=f"{verdict.reason}; it may be set in part")
+        word = "the part that was set was set back" if target.fits(back, old) else "it is set in part"
+        return replace(verdict, reason=f"{verdict.reason}; {word}", read_back=target.shown(back))
 
     def _judge_interrupted(self, target: Target, snapshot: Any, wanted: Value, old: Value) -> _Verdict:
         words = "the connection or the bridge was interrupted behind the frame"

@@ -439,6 +439,9 @@ def test_d6_a_stop_behind_the_frame_is_recorded_as_unknown(house: House) -> None
         house.work()
     assert house.results[-1]["outcome"] == "unknown"
     assert house.audited("end")[-1]["outcome"] == "unknown"
+    house.restart()
+    house.work()
+    assert house.results[-1]["outcome"] == "failed", "it was read back by the next start"
 
 
 def test_d6_whatever_is_open_at_the_end_is_answered(house: House) -> None:
@@ -452,7 +455,27 @@ def test_d6_whatever_is_open_at_the_end_is_answered(house: House) -> None:
     work.close()
     house.restart()
     house.work()
-    assert len(house.results) == 2, "nothing is left to be settled"
+    assert (house.results[-1]["outcome"], house.results[-1]["read_back"]) == ("done", 80), "the next start tells"
+    house.restart()
+    house.work()
+    assert len(house.results) == 3, "once"
+
+
+@pytest.mark.parametrize("manners", [["ok", "breaks"], ["ok", "stops"]])
+def test_e15_a_window_whose_second_word_did_not_arrive_is_set_back_by_the_next_start(
+    manners: list[str], house: House
+) -> None:
+    house.machine.manners = manners
+    house.give("window", "23:30-05:30")
+    with pytest.raises((LinkError, Stopped)):
+        house.work()
+    house.machine.words["to"] = "00:00"  # it never arrived
+    house.restart()
+    house.work()
+    result = house.results[-1]
+    assert (result["outcome"], result["read_back"]) == ("failed", "00:00-00:00")
+    assert "set back" in result["reason"]
+    assert (house.machine.words["from"], house.machine.words["to"]) == ("00:00", "00:00")
 
 
 def test_d4_nothing_is_written_that_cannot_be_recorded(house: House, tmp_path: Path) -> None:

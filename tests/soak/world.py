@@ -110,7 +110,14 @@ def configuration(
     writing = {"writes": True, "writes_per_minute": 60, "writes_per_day": 1000}
     groups = list(range((size.modules + 11) // 12))
     devices: list[dict[str, Any]] = [
-        {"name": name, "type": "pylontech", "port": str(folder / name), "interval": 1 / size.speed, "groups": groups}
+        {
+            "name": name,
+            "type": "pylontech",
+            "port": str(folder / name),
+            "interval": 1 / size.speed,
+            "groups": groups,
+            "max_age": MODULES_AGE,
+        }
         for name in stacks
     ]
     devices += [
