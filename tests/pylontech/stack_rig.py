@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from bridge.errors import NoReply
 from bridge.fields import Reading
@@ -17,7 +17,7 @@ from bridge.pylontech import connection
 from bridge.pylontech.device import Options, build
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.truth import Record
-from tests.fair import FairClock, FairLink
+from tests.fair import FairClock, FairLink, Wire
 from tests.harness import PATIENCE
 from tests.voltronic.peer import Surroundings
 
@@ -34,15 +34,16 @@ class Rig:
                   "turnaround": TURNAROUND, "limits_interval": 0.0, **(options or {})}  # fmt: skip
         self.device: Any = build(Options(**wanted), self.world.context)
         self._open, self.device.open = self.device.open, self.open
-        self._clock = FairClock()
+        self._clock, self._wire = FairClock(), Wire(self.sim)
         connection.time = self._clock  # type: ignore[assignment]
         self.readings: list[Reading] = []
         self.silent_rounds = 0
 
     def open(self) -> Rig:
+        self._wire.forget()
         self._open()
         line = self.device._line
-        line._link = FairLink(line._link, self._clock, self.sim)
+        line._link = FairLink(line._link, self._clock, self._wire)
         return self
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class Rig:
         new: list[Reading] = []
         end = time.monotonic() + seconds * PATIENCE
         while not done():
-            assert time.monotonic() < end, "not in time"
+            assert time.monotonic() < end, f"not in time; {self.failures()}, {self.world.tally.last_failure}"
             new += self.poll()
         return new
 
@@ -88,6 +89,11 @@ class Rig:
 
     def failures(self) -> dict[str, int]:
         return dict(self.world.tally.failures)
+
+    @property
+    def held(self) -> float:
+        """By how many seconds a reading may seem to be older than it is."""
+        return self._clock.most
 
 
 def states(readings: list[Reading], path: str = "") -> list[dict[str, Any]]:
@@ -122,14 +128,17 @@ def wrong(rig: Rig, readings: list[Reading], max_age: float = 10.0) -> list[str]
         told = {key: value for key, value in reading.values.items() if value is not None}
         for frame, keys in (("42", MEASURED), ("92", LIMITS)):
             published = {theirs: told[ours] for ours, theirs in keys.items() if ours in told}
-            if published and not _spoken(records, reading, frame, published, max_age):
+            if published and not _spoken(records, reading, frame, published, (-0.5 - rig.held, max_age)):
                 complaints.append(f"{reading.unit.path}: no {frame}h frame says {published}")
     return complaints
 
 
-def _spoken(records: list[Record], reading: Reading, frame: str, published: dict[str, Any], max_age: float) -> bool:
+Ages: TypeAlias = tuple[float, float]
+
+
+def _spoken(records: list[Record], reading: Reading, frame: str, published: dict[str, Any], ages: Ages) -> bool:
     for record in reversed(records):
-        if record.frame not in (frame, f"{frame} group") or not -0.5 <= reading.at - record.at <= max_age:
+        if record.frame not in (frame, f"{frame} group") or not ages[0] <= reading.at - record.at <= ages[1]:
             continue
         prefix = f"{reading.unit.path}/" if record.frame.endswith("group") else ""
         own = record.unit == reading.unit.path or prefix
