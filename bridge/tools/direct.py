@@ -9,11 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bridge.devices import Context, Device, DeviceOptions, Obedient, Tally, WritableOptions, slice_of
+from bridge.devices import Context, Device, DeviceOptions, Obedient, Settable, Tally, WritableOptions, slice_of
 from bridge.errors import CommandError, NoReply
 from bridge.fields import Channel, Reading
 from bridge.inbox import SetSetting
 from bridge.transports.base import Stop
+
+READY = 20.0
+"""Seconds in which a device may learn what it is before a command is given all the same."""
 
 
 class Direct:
@@ -40,7 +43,8 @@ class Direct:
         self._device.close()
 
     def readings(self, enough: Callable[[list[Reading]], bool], seconds: float) -> list[Reading]:
-        """Poll until what was read is enough, or the time is over; return it."""
+        """Poll until what was read is enough, or the time is over; return it. Everything is asked at once."""
+        self._device.refresh()
         until = time.monotonic() + seconds
         while not enough(self._taken) and time.monotonic() < until:
             try:
@@ -56,12 +60,19 @@ class Direct:
         device = self._device
         if not isinstance(device, Obedient):
             raise CommandError("it is for reading only")
-        if not self.readings(lambda taken: any(one.channel is Channel.STATE for one in taken), seconds):
+        if not self.readings(self._is_ready, min(READY, seconds)):
             return None
         self._taken.clear()
         self._take(device.obey(command), _has_result)
         found = self.readings(_has_result, seconds)
         return next((one for one in found if one.channel is Channel.RESULT), None)
+
+    def _is_ready(self, taken: list[Reading]) -> bool:
+        """Whether the device has said what it is and what can be set; where nothing may be set, that it is there."""
+        states = [one for one in taken if one.channel is Channel.STATE]
+        if isinstance(self._device, Settable) and self._device.writer.on:
+            return any(one.unit.controls for one in states)
+        return bool(states)
 
     def _take(self, readings: Iterable[Reading | None], enough: Callable[[list[Reading]], bool]) -> None:
         for reading in readings:

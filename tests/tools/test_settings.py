@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.simulators.axpert import AxpertSimulator
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import configuration, house, say
 from tests.harness import free_port
@@ -104,3 +105,14 @@ def test_a_device_that_cannot_be_reached_is_said_so(tmp_path: Path) -> None:
     say(tmp_path, "one", "link")
     done = solarbridge(tmp_path, "read", "one")
     assert (done.returncode, "the cable is out" in done.stderr) == (1, True)
+
+
+def test_an_inverter_without_a_bridge_is_written_once_it_has_said_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "bridge").mkdir()
+    with AxpertSimulator(model="max", baud=None) as simulator:
+        device = {"name": "roof", "type": "axpert", "port": simulator.port, "writes": True}
+        config = {"mqtt": {"host": "127.0.0.1", "port": free_port()}, "devices": [device]}
+        (tmp_path / "bridge" / "config.yaml").write_text(json.dumps(config))
+        done = solarbridge(tmp_path, "write", "roof", "input_voltage_range", "ups", "--yes")
+        assert json.loads(done.stdout)["outcome"] == "done", done.stderr
+        assert simulator.setters == ["PGR01"]
