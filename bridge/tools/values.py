@@ -63,13 +63,17 @@ def _table(title: str, fields: Iterable[Field]) -> list[str]:
     return [f"\n## {title}\n", "| key | unit | what | | values |\n|---|---|---|---|---|", *_rows(fields)]
 
 
-def _rows(fields: Iterable[Field]) -> Iterable[str]:
+def merged(fields: Iterable[Field]) -> list[Field]:
     """Return one row a key; what protocols call by the same key shares it, with the words of all."""
     known: dict[str, Field] = {}
     for item in fields:
         first = known.setdefault(item.key, item)
         known[item.key] = replace(first, options=tuple(dict.fromkeys((*first.options, *item.options))))
-    for item in known.values():
+    return list(known.values())
+
+
+def _rows(fields: Iterable[Field]) -> Iterable[str]:
+    for item in merged(fields):
         options = ", ".join(item.options) or {"flag": "true, false", "problem": "true, false"}.get(
             item.quantity.device_class or "", ""
         )
