@@ -22,7 +22,7 @@ from bridge import ledger as ledger_module
 from bridge import writing
 from bridge.audit import AuditLog
 from bridge.devices import Context, Settable, Tally
-from bridge.errors import LinkError, NoReply
+from bridge.errors import LinkError, NoReply, ProtocolError
 from bridge.fields import Channel, Reading
 from bridge.inbox import ReadRegisters, SetSetting
 from bridge.ledger import Ledger
@@ -31,10 +31,12 @@ from bridge.simulators import axpert, axpert_frames, axpert_setters
 from bridge.simulators.axpert import LIES, AxpertSimulator
 from bridge.statefile import StateFile
 from bridge.transports.base import Stop
-from bridge.voltronic import connection
+from bridge.transports.ports import open_port
+from bridge.voltronic import connection, frame
 from bridge.voltronic.device import Options, build
 from bridge.voltronic.settings import every_setter, setters_of
 from bridge.writing import Records
+from tests.voltronic.peer import NAK, Peer, Surroundings, reply
 from tests.voltronic.test_settings import COMMANDS
 
 COUNT = 300
@@ -749,3 +751,30 @@ def test_random_commands_to_a_lying_inverter_are_never_said_to_be_done_when_they
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_many_random_commands_to_a_lying_inverter(rig: Make, seed: int) -> None:
     hammer(rig, 500, seed)
+
+
+ANSWERS = [
+    (reply("ACK"), None), (NAK, "refused"), (b"(NAK\r", "format"), (b"(ACK\r", "length"), (reply("L"), "foreign"),
+    (reply("ACK")[:-3] + b"\x39\x21\r", "checksum"), (reply("L") + reply("ACK"), None), (b"PGR01xx\r", "format"),
+    (None, "silence"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "kind"), ANSWERS, ids=str)
+def test_only_an_acknowledgement_with_the_right_checksum_is_one(said: bytes | None, kind: str | None) -> None:
+    world = Surroundings()
+    with Peer({"PGR01": said}) as peer:
+        line = connection.Line(open_port(peer.port, 2400, world.stop), world.tally)
+        try:
+            if kind is None:
+                line.set(connection.PI30_SPEECH, "PGR01", frame.encode("PGR01"))
+            elif kind == "silence":
+                with pytest.raises(NoReply):
+                    line.set(connection.PI30_SPEECH, "PGR01", frame.encode("PGR01"))
+            else:
+                with pytest.raises(ProtocolError) as caught:
+                    line.set(connection.PI30_SPEECH, "PGR01", frame.encode("PGR01"))
+                assert caught.value.kind == kind
+            assert peer.asked == ["PGR01"], "sent once, whatever is said"
+        finally:
+            line.close()
