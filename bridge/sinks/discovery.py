@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
@@ -277,7 +277,8 @@ class Discovery:
         if place.serial is None and kept.serial is not None and not self._is_claimed(place, kept.serial):
             return False
         if place.missing is None:
-            place.missing = bool(set(kept.components.split()) - self._components(place, kept.identity).keys())
+            names = {name for name, _ in self._components(place, kept.identity)}
+            place.missing = not names.issuperset(kept.components.split())
         return not place.missing or place.settled(now, PATIENCE)
 
     # -- who is who
@@ -339,9 +340,9 @@ class Discovery:
             root=not place.path,
         )  # fmt: skip
 
-    def _components(self, place: Place, identity: str = "") -> dict[str, ha.Component]:
+    def _components(self, place: Place, identity: str) -> Iterable[tuple[str, ha.Component]]:
         if place is self._bridge:
-            return ha.bridge_components(self._site)
+            return ha.bridge_components(self._site).items()
         return ha.components_of(self._site, self._described(place, identity))
 
     def _send(self, outlet: Outlet, place: Place, now: float) -> None:
@@ -351,19 +352,26 @@ class Discovery:
             self._take_back(outlet, place, kept.identity)
             kept = None
         place.parent = self._parent(place)
-        components = self._components(place, identity)
         announced = set(kept.components.split()) if kept is not None else set()
-        missing = announced - components.keys()
-        gone = missing if place.vanished(now) else _replaced(missing, components)
-        payload = ha.message(self._site, self._described(place, identity), {**components, **ha.removals(sorted(gone))})
+        names: set[str] = set()
+        gone: set[str] = set()
+
+        def components() -> Iterator[tuple[str, ha.Component]]:
+            for name, component in self._components(place, identity):
+                names.add(name)
+                yield name, component
+            gone.update(announced - names if place.vanished(now) else _replaced(announced - names, names))
+            yield from ha.removals(sorted(gone)).items()
+
+        payload = ha.message(self._site, self._described(place, identity), components())
         digest = hashlib.blake2b(payload, digest_size=16).digest()
         if place.again or digest != place.digest:
             outlet.announce(self._site.config_topic(identity), payload)
             place.digest, place.sent_at = digest, now
         place.again, place.changed = False, bool(gone)  # once more, without what was to vanish
-        place.missing = bool(missing - gone)
-        names = " ".join(sorted((announced | components.keys()) - gone))
-        self._kept[place.name] = Kept(identity, place.serial or (kept.serial if kept else None), names)
+        place.missing = bool(announced - names - gone)
+        told = " ".join(sorted((announced | names) - gone))
+        self._kept[place.name] = Kept(identity, place.serial or (kept.serial if kept else None), told)
 
     def _take_back(self, outlet: Outlet, place: Place, identity: str) -> None:
         """Remove the device that was in this place before, unless it is in another one now."""

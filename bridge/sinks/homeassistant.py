@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -117,8 +117,11 @@ def identity_by_name(site: Site, device: str, path: str) -> str:
 # -- the message -------------------------------------------------------------------------------------------------------
 
 
-def message(site: Site, device: Described, components: Mapping[str, Component]) -> bytes:
-    """Return the payload of a device with these components."""
+def message(site: Site, device: Described, components: Iterable[tuple[str, Component]]) -> bytes:
+    """Return the payload of a device with these components.
+
+    They are written one by one: an inverter has hundreds, and as a whole they would make the process larger for good.
+    """
     about = {
         "ids": [device.identity],
         "name": safe_text(device.name) or device.identity,
@@ -133,30 +136,54 @@ def message(site: Site, device: Described, components: Mapping[str, Component]) 
         "dev": {key: value for key, value in about.items() if value is not None},
         "o": {"name": NAME, "sw": site.version},
         "qos": 1,
-        "cmps": components,
     }
     if availability:
         payload["stat_t"] = f"{site.base}/{device.topic}/state"
         payload["avty"] = [{"t": topic} for topic in availability]
         payload["avty_mode"] = "all"
-    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = bytearray(_to_json(payload).encode())
+    text[-1:] = b',"cmps":{'
+    comma = b""
+    for name, component in components:
+        text += comma + f"{_to_json(name)}:{_to_json(component)}".encode()
+        comma = b","
+    text += b"}}"
+    return bytes(text)
 
 
-def components_of(site: Site, device: Described) -> dict[str, Component]:
-    """Return the entities of a unit by their name in the message, which begins with their platform."""
-    made: dict[str, Component] = {}
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def components_of(site: Site, device: Described) -> Iterator[tuple[str, Component]]:
+    """Yield the entities of a unit, each with its name in the message, which begins with the platform."""
+    taken, known = set[str](), set[str]()
+    for key, component in _entities(site, device):
+        name = f"{component['p']}_{safe_id(key)}"
+        if name in known:
+            continue
+        known.add(name)
+        if component["name"].lower() in taken:
+            # Home Assistant would number them, in the order in which they happen to come
+            component["name"] += f" ({safe_id(key)})"
+        taken.add(component["name"].lower())
+        component["uniq_id"] = f"{device.identity}_{safe_id(key)}"
+        yield name, component
+
+
+def _entities(site: Site, device: Described) -> Iterator[tuple[str, Component]]:
+    """Yield the entities of a unit with their keys."""
     place = f"{site.base}/{device.topic}"
     shown = {item.key: f"{place}/settings" for item in device.settings}
     controlled = {item.key for item in device.controls}
     free = [item for item in device.fields if item.key not in controlled and item.key not in shown]
     main = main_keys(free, MOST_MAIN - len(device.energy))
     for item in free:
-        _add(made, device, item.key, entity(item, main=item.key in main))
+        yield item.key, entity(item, main=item.key in main)
     for item in device.settings:
         if item.key not in controlled:
-            _add(made, device, item.key, {**entity(item, main=False), "stat_t": f"{place}/settings"})
+            yield item.key, {**entity(item, main=False), "stat_t": f"{place}/settings"}
     for item in device.energy:
-        _add(made, device, item.key, {**entity(item, main=True), "stat_t": f"{place}/energy"})
+        yield item.key, {**entity(item, main=True), "stat_t": f"{place}/energy"}
     if device.controls:
         from bridge.sinks import controls
 
@@ -164,25 +191,10 @@ def components_of(site: Site, device: Described) -> dict[str, Component]:
         for item in device.controls:
             topic = shown.get(item.key, f"{place}/state")
             for control in controls.entities(site, item, place, topic, options.get(item.key, ())):
-                _add(made, device, control.pop("key", item.key), control)
-        _add(made, device, "last_command", controls.last_command(place))
+                yield control.pop("key", item.key), control
+        yield "last_command", controls.last_command(place)
     if device.root and device.topic:
-        _add(made, device, "refresh", button("Refresh", f"{place}/refresh"))
-    _tell_apart(made)
-    return made
-
-
-def _add(made: dict[str, Component], device: Described, key: str, component: Component) -> None:
-    made[f"{component['p']}_{safe_id(key)}"] = {**component, "uniq_id": f"{device.identity}_{safe_id(key)}"}
-
-
-def _tell_apart(made: Mapping[str, Component]) -> None:
-    """Give entities that share a name one each: Home Assistant would number them in the order they happen to come."""
-    taken: set[str] = set()
-    for name, component in made.items():
-        if component["name"].lower() in taken:
-            component["name"] += f" ({key_of(name)})"
-        taken.add(component["name"].lower())
+        yield "refresh", button("Refresh", f"{place}/refresh")
 
 
 def bridge_components(site: Site) -> dict[str, Component]:

@@ -93,7 +93,7 @@ def test_every_entity_looks_up_one_key_that_its_topic_carries(title: str) -> Non
 
 def test_the_bridge_itself_is_a_device_by_the_rules() -> None:
     device = ha.bridge(SITE)
-    payload = ha.message(SITE, device, ha.bridge_components(SITE))
+    payload = ha.message(SITE, device, ha.bridge_components(SITE).items())
     assert complaints(SITE.config_topic(device.identity), payload) == []
     told = expanded(payload)
     assert "via_device" not in told["device"]
@@ -146,6 +146,11 @@ def test_entities_of_one_name_are_told_apart() -> None:
     device = described(fields=fields)
     assert found(device) == []
     assert components(device)["sensor_b"]["name"] == "charge (b)"
+
+
+def test_a_key_that_comes_twice_makes_one_entity() -> None:
+    fields = (Field("soc", SOC, "State of charge"), Field("soc", SOC, "Again"))
+    assert message(described(fields=fields)).count(b'"sensor_soc":') == 1
 
 
 # -- controls
