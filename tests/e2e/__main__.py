@@ -302,32 +302,23 @@ def energy_is_valid(house: House) -> None:
         {"type": "battery", "stat_energy_from": sensor("bank", "discharge_energy_estimated"),
          "stat_energy_to": sensor("bank", "charge_energy_estimated")},
     ]  # fmt: skip
-    newer = house.core.version >= "2025.12"
-    if newer:
-        _newest_keys(house, sources)
-    try:
-        house.core.ask("energy/save_prefs", energy_sources=[grid, *sources])
-    except AssertionError:  # newer cores keep both directions of the grid in one flat source
-        flat = {
+    if house.core.version >= "2026":
+        # both directions of the grid in one flat source; and a battery's power and state of charge
+        grid = {
             "type": "grid", "cost_adjustment_day": 0, "stat_energy_from": sensor("house", "e_to_user_all"),
             "stat_energy_to": sensor("house", "e_to_grid_all"), "stat_cost": None, "entity_energy_price": None,
             "number_energy_price": None, "stat_compensation": None, "entity_energy_price_export": None,
             "number_energy_price_export": None,
         }  # fmt: skip
-        house.core.ask("energy/save_prefs", energy_sources=[flat, *sources])
+        sources[-1]["power_config"] = {"stat_rate_inverted": sensor("bank", "power")}
+        sources[-1]["stat_soc"] = sensor("bank", "soc")
+    house.core.ask("energy/save_prefs", energy_sources=[grid, *sources])
     await_true(lambda: _issues(house) == [], STATISTICS + 60, f"no issue: {_issues(house)}")
     units = house.core.ask("recorder/validate_statistics")
     assert units == {}, units
     known = {one["statistic_id"] for one in house.core.ask("recorder/list_statistic_ids")}
     assert {sensor("house", "soc"), sensor("bank", "power"), sensor("roof", "battery_power")} <= known
     print(f"  {len(sources) + 1} sources, {len(known)} statistics")
-
-
-def _newest_keys(house: House, sources: list[dict[str, Any]]) -> None:
-    """Add the battery's power and state of charge, which newer cores show too."""
-    battery = sources[-1]
-    battery["stat_rate"] = house.entity("sensor", "bank", "power")
-    battery["stat_soc"] = house.entity("sensor", "bank", "soc")
 
 
 def _flow(key: str, entity_id: str) -> dict[str, Any]:
