@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,7 +46,10 @@ class House:
             stack.enter_context(device.simulator)
             allowed = {"allow": list(ALLOWED)} if device.entry["type"] == "lxp" else {}
             entries.append({**device.configured(), **allowed})
+        self.newest = _version(executable) >= "2026"
         self.config = _configuration(self.mosquitto.port, entries, folder / "state")
+        if self.newest:
+            self.config += "homeassistant: {time_entities: true}\n"
         self.bridge = Bridge(folder / "bridge", self.config).start()
         stack.callback(self._end_bridge)
         self.core = Core(executable, folder / "core", self.mosquitto.port)
@@ -62,7 +66,8 @@ class House:
             if message.topic.startswith("homeassistant/device/"):
                 found[message.topic.split("/")[2]] = message.payload
         for identity, payload in found.items():
-            assert complaints(f"homeassistant/device/{identity}/config", payload) == [], identity
+            topic = f"homeassistant/device/{identity}/config"
+            assert complaints(topic, payload, newest=self.newest) == [], identity
         return {identity: expanded(payload) for identity, payload in found.items() if payload}
 
     def await_announced(self) -> None:
@@ -95,7 +100,7 @@ class House:
     def state(self, entity_id: str) -> str:
         return str(self.core.states()[entity_id]["state"])
 
-    def newest(self, topic: str) -> dict[str, Any]:
+    def newest_values(self, topic: str) -> dict[str, Any]:
         return dict(json.loads(self.recorder.on(topic)[-1].payload))
 
     def available(self) -> bool:
@@ -115,6 +120,11 @@ class House:
     @staticmethod
     def _is_away(states: dict[str, dict[str, Any]], entity_id: str) -> bool:
         return entity_id not in states or states[entity_id]["state"] == "unavailable"
+
+
+def _version(executable: str) -> str:
+    told = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
+    return told.stdout.strip()
 
 
 PERSISTENT = "allow_anonymous true\npersistence true\npersistence_location {folder}/broker/\nautosave_interval 1"
@@ -168,6 +178,8 @@ def text_of(platform: str, component: dict[str, Any], payload: bytes) -> str:
         return {"online": "on", "offline": "off"}[payload.decode()]
     key = component["value_template"].split("get('")[1].split("')")[0]
     value = json.loads(payload)[key]  # every announced key is there, always
+    if platform == "time" and value is not None:
+        return str(value).split("-")[component["unique_id"].endswith("_end")] + ":00"
     if value is None:
         return "unknown"
     if isinstance(value, bool):
@@ -191,9 +203,9 @@ def control(house: House, service: str, platform: str, key: str, old: str, **dat
     before = len(house.recorder.on("solarbridge/house/result"))
     assert house.core.do(service, entity_id=entity, **data) == 200
     await_true(lambda: len(house.recorder.on("solarbridge/house/result")) > before, 60, f"{key}: a result")
-    result = house.newest("solarbridge/house/result")
+    result = house.newest_values("solarbridge/house/result")
     assert result["outcome"] == "done", result
-    wanted = str(data.get("value", data.get("option", old)))
+    wanted = str(data.get("value", data.get("option", data.get("time", old))))
     await_true(lambda: same(house.state(entity), wanted), 30, f"{entity} shows {wanted}, not {house.state(entity)}")
     print(f"  {entity}: {result['old']} -> {result['read_back']} in {result['duration']} s")
 
@@ -210,7 +222,12 @@ def controls_work(house: House) -> None:
     select = house.entity("select", "house", "ongrid_cutoff_type")
     option = "soc" if house.state(select) != "soc" else "voltage"
     control(house, "select.select_option", "select", "ongrid_cutoff_type", "", option=option)
-    control(house, "text.set_value", "text", "ac_charge_window_1", "", value="23:30-05:15")
+    if house.newest:
+        control(house, "time.set_value", "time", "ac_charge_window_1_start", "", time="23:30:00")
+        control(house, "time.set_value", "time", "ac_charge_window_1_end", "", time="05:15:00")
+    else:
+        control(house, "text.set_value", "text", "ac_charge_window_1", "", value="23:30-05:15")
+    assert house.newest_values("solarbridge/house/settings")["ac_charge_window_1"] == "23:30-05:15"
     last = house.core.states()[house.entity("sensor", "house", "last_command")]
     assert last["state"] == "done"
     assert last["attributes"]["setting"] == "ac_charge_window_1"
