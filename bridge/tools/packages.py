@@ -90,7 +90,7 @@ def document(file: str, name: str = "", unit: str = UNIT) -> str:
     path = unit if package.module else ""
     site = ha.Site(BASE, __version__)
     described, rows = _described(package, device, path)
-    components = _chosen(package, ha.components_of(site, described), rows)
+    components = _chosen(package, dict(ha.components_of(site, described)), rows)
     common = _common(site, described, package, path)
     lines = [*_head(file, package, device), *_entries(described.identity, components, common, rows)]
     return "\n".join(lines) + "\n"
