@@ -239,12 +239,13 @@ esac
 
 if [ -n "$choose" ] && [ -z "$root" ]; then
     "$app/current/bin/solarbridge" scan || true
+    "$app/current/bin/solarbridge" scan --probe || true # asks first
     "${EDITOR:-vi}" "$config"
     "$app/current/bin/solarbridge" check --config "$config" >/dev/null || fail "Mend that, then: $start"
 fi
 if [ -n "$fresh" ]; then
     say "Installed. Next:
-    $command scan                 # what is connected (or once more: ./install.sh --choose)
+    $command scan                 # what is connected; with --probe who answers (or once more: ./install.sh --choose)
     ${sudo}nano $config
     ${sudo}$command check --config $config
     $start"

@@ -45,9 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.set_defaults(command=_check)
 
-    scan = commands.add_parser("scan", help="look who answers, in plain words")
-    scan.add_argument("--lxp", metavar="HOST[:PORT]", required=True, help="a LuxPower datalogger")
-    scan.add_argument("--seconds", type=float, default=20.0, help="how long to listen (default: %(default)g)")
+    scan = commands.add_parser("scan", help="what is plugged in, and who answers, in plain words")
+    where = scan.add_mutually_exclusive_group()
+    where.add_argument("--probe", metavar="PORT", nargs="*", help="put questions on these ports, or on all")
+    where.add_argument("--lxp", metavar="HOST[:PORT]", help="listen to a LuxPower datalogger")
+    scan.add_argument("--yes", action="store_true", help="with --probe: do not ask first")
+    scan.add_argument("--seconds", type=float, default=20.0, help="with --lxp: for how long (default: %(default)g)")
     scan.set_defaults(command=_scan)
 
     read = commands.add_parser("read", help="what a device says and is set to, once, as a table or JSON")
@@ -113,9 +116,13 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    from bridge.tools.scan import lxp
+    from bridge.tools import scan, scan_ports
 
-    return lxp(arguments.lxp, arguments.seconds)
+    if arguments.lxp is not None:
+        return scan.lxp(arguments.lxp, arguments.seconds)
+    if arguments.probe is not None:
+        return scan_ports.probe(arguments.probe, yes=arguments.yes)
+    return scan_ports.show()
 
 
 def _read(arguments: argparse.Namespace) -> int:

@@ -87,6 +87,17 @@ class Context:
     """Where writes of settings are recorded; None where none are allowed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who answered on a port that somebody looked at: in words, and as an entry of `devices` with a name to change.
+
+    A slice whose devices are on ports offers ``sound_out_port(port, stop) -> list[Found]``.
+    """
+
+    words: str
+    entry: Mapping[str, object]
+
+
 class Device(Protocol):
     """One bus with all that lives on it. Every method is called by the owning thread alone."""
 

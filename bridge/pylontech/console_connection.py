@@ -173,6 +173,10 @@ class Console:
         if self._login and not self.logged_in and not self._login_tried:
             self._log_in()
 
+    def is_awake(self) -> bool:
+        """Whether a prompt comes when an empty line is typed; nothing is woken. Raises NoReply as `attend` does."""
+        return self._knock()
+
     def _knock(self) -> bool:
         """Type empty lines until a prompt comes; return whether one came.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.config import option
-from bridge.devices import Context, Device, DeviceOptions
+from bridge.devices import Context, Device, DeviceOptions, Found
 from bridge.fields import Field
+
+if TYPE_CHECKING:
+    from bridge.transports.base import Stop
 
 LOWEST = 2
 """Number of a group's master."""
@@ -65,6 +68,13 @@ def build(options: Options, context: Context) -> Device:
     from bridge.pylontech.rs485_device import StackDevice
 
     return StackDevice(options, context)
+
+
+def sound_out_port(port: str, stop: Stop) -> list[Found]:
+    """Return the stack that answers on a serial port, if any; see sounding.py."""
+    from bridge.pylontech import sounding
+
+    return sounding.sound_out_port(port, stop)
 
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:

@@ -1,4 +1,4 @@
-"""`solarbridge scan`: who answers where, in plain words. It only listens; nothing is asked and nothing is changed."""
+"""`solarbridge scan --lxp`: whether a stick answers, in plain words. It only listens; nothing is asked or changed."""
 
 from __future__ import annotations
 

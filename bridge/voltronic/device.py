@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bridge.devices import Context
+from bridge.devices import Context, Found
 from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
@@ -29,11 +29,12 @@ from bridge.voltronic.plan import PI30_PLAN, PI41_PLAN, Pace, Plan, plan_of
 
 if TYPE_CHECKING:
     from bridge.settings import Documented
+    from bridge.transports.base import Stop
     from bridge.voltronic.desk_device import Desk
     from bridge.voltronic.setter_device import Read
     from bridge.writing import Writer
 
-__all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields", "documented_settings"]
+__all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields", "documented_settings", "sound_out_port"]
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,13 @@ def documented_settings() -> dict[str, tuple[Documented, ...]]:
     from bridge.voltronic import documents
 
     return documents.documented_settings()
+
+
+def sound_out_port(port: str, stop: Stop) -> list[Found]:
+    """Return the inverter that answers on a port, if any; see sounding.py."""
+    from bridge.voltronic import sounding
+
+    return sounding.sound_out_port(port, stop)
 
 
 def build(options: Options, context: Context) -> AxpertDevice:
