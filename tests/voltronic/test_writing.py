@@ -754,7 +754,7 @@ def test_many_random_commands_to_a_lying_inverter(rig: Make, seed: int) -> None:
 
 
 ANSWERS = [
-    (reply("ACK"), None), (NAK, "refused"), (b"(NAK\r", "format"), (b"(ACK\r", "length"), (reply("L"), "foreign"),
+    (reply("ACK"), None), (NAK, "refused"), (b"(NAK\r", "format"), (b"(ACK\r", "checksum"), (reply("L"), "foreign"),
     (reply("ACK")[:-3] + b"\x39\x21\r", "checksum"), (reply("L") + reply("ACK"), None), (b"PGR01xx\r", "format"),
     (None, "silence"),
 ]  # fmt: skip
