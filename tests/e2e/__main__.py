@@ -224,6 +224,7 @@ def controls_work(house: House) -> None:
     control(house, "select.select_option", "select", "ongrid_cutoff_type", "", option=option)
     if house.newest:
         control(house, "time.set_value", "time", "ac_charge_window_1_start", "", time="23:30:00")
+        time.sleep(11)  # a register is written at most every 10 s
         control(house, "time.set_value", "time", "ac_charge_window_1_end", "", time="05:15:00")
     else:
         control(house, "text.set_value", "text", "ac_charge_window_1", "", value="23:30-05:15")
