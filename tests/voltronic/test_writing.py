@@ -45,13 +45,24 @@ NAMES = sorted({row.key for rows in every_setter().values() for row in rows})
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_BYTE", 0.4)
+    monkeypatch.setattr(connection, "BETWEEN", 0.2)
+    monkeypatch.setattr(connection, "IN_ALL", 1.2)
+    monkeypatch.setattr(connection, "SETTLED_AFTER", 0.5)
+    monkeypatch.setattr(axpert, "LATE", 0.5)
+    monkeypatch.setattr(writing, "SETTLE", 0.15)
+    monkeypatch.setattr(ledger_module, "SAME_REGISTER", 0.0)
+
+
+@pytest.fixture
+def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a deadline missed by a busy machine is one more thing that may happen, not a failure."""
     monkeypatch.setattr(connection, "FIRST_BYTE", 0.12)
     monkeypatch.setattr(connection, "BETWEEN", 0.06)
     monkeypatch.setattr(connection, "IN_ALL", 0.4)
     monkeypatch.setattr(connection, "SETTLED_AFTER", 0.25)
     monkeypatch.setattr(axpert, "LATE", 0.16)
     monkeypatch.setattr(writing, "SETTLE", 0.01)
-    monkeypatch.setattr(ledger_module, "SAME_REGISTER", 0.0)
 
 
 class Rig:
@@ -82,11 +93,21 @@ class Rig:
 
     def ready(self) -> Rig:
         """Poll until everything that is asked has been asked once."""
-        self.run()
-        self.device.refresh()
-        self.run(2)
-        assert self.device.known.sure
+        end = time.monotonic() + 30
+        while not self._is_ready():
+            assert time.monotonic() < end, "not in time"
+            self.device.refresh()
+            self.device._name_due = 0.0
+            with contextlib.suppress(NoReply):
+                self.run()
         return self
+
+    def _is_ready(self) -> bool:
+        known, count = self.device.known, len(self.simulator.plant.units)
+        wanted = {"QPIRI", "QFLAG", "QMCHGCR", "QMUCHGCR", "QBEQI", "QT", "PIRI", "FLAG", "MCHGCR", "MUCHGCR", "T"}
+        asked = [task for name, task in known.tasks.items() if name in wanted and not self.device._is_refused(name)]
+        members = count == 1 or len(self.device._units) == count
+        return known.sure and members and bool(asked) and all(task.decoded is not None for task in asked)
 
     def command(self, setting: str, text: str, unit: str = "", **more: Any) -> SetSetting:
         now = time.monotonic()
@@ -742,12 +763,14 @@ def hammer(make: Make, count: int, seed: int) -> None:
     assert outcomes.get("failed", 0) > 0, outcomes
 
 
+@pytest.mark.usefixtures("shorter")
 @pytest.mark.parametrize("seed", [1, 2, 5])
 def test_random_commands_to_a_lying_inverter_are_never_said_to_be_done_when_they_are_not(rig: Make, seed: int) -> None:
     hammer(rig, COUNT // 3, seed)
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("shorter")
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_many_random_commands_to_a_lying_inverter(rig: Make, seed: int) -> None:
     hammer(rig, 500, seed)
