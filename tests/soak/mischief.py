@@ -137,7 +137,7 @@ class Mischief:
         self._world.bridge.process.wait(10)
 
     def _stop(self) -> None:
-        assert self._world.bridge.stop(10) == 0, "a stop is clean"
+        assert self._world.bridge.stop() == 0, "a stop is clean"
 
     def _start(self) -> None:
         self._world.judge.restarted()
