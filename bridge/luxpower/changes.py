@@ -26,7 +26,7 @@ class Changed(NamedTuple):
 
     def entry(self) -> dict[str, Value]:
         """Return it as a part of a line of the audit log."""
-        return {"setting": self.key, "register": f"hold {self.register}", "old": self.old, "read_back": self.new}
+        return {"setting": self.key, "register": f"hold {self.register}", "old": self.old, "new": self.new}
 
 
 class Changes:

@@ -501,7 +501,7 @@ def test_t23_what_somebody_else_sets_is_logged_and_recorded(
     stick.foreign_write(67, 55)
     await_true(lambda: house.audit("changed"), 5, "the change")
     entry = house.audit("changed")[0]
-    assert (entry["setting"], entry["old"], entry["read_back"]) == ("ac_charge_soc_limit_pct", 90, 55)
+    assert (entry["setting"], entry["old"], entry["new"]) == ("ac_charge_soc_limit_pct", 90, 55)
     assert "ac_charge_soc_limit_pct went from 90 to 55, not set from here" in caplog.text
 
 
@@ -531,7 +531,7 @@ def test_t23_a_change_while_the_stick_was_away_is_seen_afterwards(stick: LxpSimu
     stick.inverters[0].holds[75] = 44
     stick.faults.refuse = False
     await_true(lambda: house.audit("changed"), 10, "the change")
-    assert house.audit("changed")[0]["read_back"] == 44
+    assert house.audit("changed")[0]["new"] == 44
 
 
 # -- ways in
