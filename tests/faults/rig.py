@@ -22,6 +22,11 @@ MAX_AGE = 1.0
 KEEPALIVE = 5
 MEMORY_GROWTH_KIB = 16 * 1024
 NETWORK_RECOVERY = 5.0
+KEPT = 0.6
+"""Share of its rate that a device keeps for sure where nothing but a busy machine holds it up. One that waits for the
+broker, the log or another device loses nearly all of it."""
+MACHINE = 1.2
+"""Seconds that a busy machine may add between a reading's age limit and its arrival at the recorder."""
 REPEATS = int(os.environ.get("FAULT_REPEATS", "20"))
 """How often the soak variants let a fault happen."""
 
@@ -138,6 +143,11 @@ def rate(seen: list[Seen]) -> float:
     return (seen[-1].count - seen[0].count) / (seen[-1].made - seen[0].made)
 
 
+def assert_rate(seen: list[Seen]) -> None:
+    """The device went on: it made KEPT of the readings that it makes when nothing is wrong."""
+    assert rate(seen) >= KEPT / INTERVAL
+
+
 def assert_never_set_back(seen: list[Seen]) -> None:
     """No older state after a newer one."""
     counts = [one.count for one in seen]
@@ -145,9 +155,9 @@ def assert_never_set_back(seen: list[Seen]) -> None:
 
 
 def assert_young(seen: list[Seen], limit: float = MAX_AGE) -> None:
-    """No message was older than its age limit when it arrived; half a second is the test machine's own."""
+    """No message was older than its age limit when it arrived, but for the test machine's own time."""
     oldest = max((one.age for one in seen), default=0.0)
-    assert oldest <= limit + 0.5, f"a message was {oldest:.1f} s old"
+    assert oldest <= limit + MACHINE, f"a message was {oldest:.1f} s old"
 
 
 def pause(seconds: float) -> None:

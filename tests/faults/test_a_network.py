@@ -23,12 +23,12 @@ from tests.faults.rig import (
     REPEATS,
     House,
     assert_never_set_back,
+    assert_rate,
     assert_young,
     at_once,
     configuration,
     house,
     pause,
-    rate,
 )
 from tests.harness import Bridge, Mosquitto, Proxy, Recorder, Stopwatch, await_true, free_port
 
@@ -140,7 +140,7 @@ def a_frozen_broker_is_given_up(site: House, fault: str, away: float) -> float:
     for seen in (site.bank(back), site.seen("one", back)):
         assert len([one for one in seen if one.age > MAX_AGE + 0.5]) <= HANDED_OUT, "a burst of old messages"
     assert_young(site.bank(first.at + 0.2))
-    assert rate([last, first]) > 0.9 / INTERVAL * 0.95, "the device was not read meanwhile"
+    assert_rate([last, first])
     assert site.bridge.descriptors() <= descriptors
     assert site.bridge.threads() <= threads
     return recovery
@@ -203,7 +203,7 @@ def test_a5_over_a_slow_link_the_newest_state_wins_and_the_device_is_read_on(tmp
         slow = time.monotonic()
         pause(8)
         seen = site.seen("one", slow)
-        assert rate(seen) > 0.9 / INTERVAL, "the link's pace became the device's"
+        assert_rate(seen)  # and not the link's pace, a few messages a second
         assert len(seen) >= 4, "hardly anything comes through"
         assert_young(seen, limit)
         assert_young(site.bank(slow), limit)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 import os
 import signal
 import time
@@ -163,9 +163,14 @@ def full_line(link: Path) -> Iterator[None]:
     near, far = os.openpty()
     tty.setraw(far)
     os.set_blocking(far, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
+    refused_at = math.inf
+    while time.monotonic() < refused_at + 0.5:  # the kernel moves what it took in its own time, and takes more then
+        try:
             os.write(far, bytes(512))
+            refused_at = math.inf
+        except BlockingIOError:
+            refused_at = min(refused_at, time.monotonic())
+            time.sleep(0.01)
     link.symlink_to(os.ttyname(far))
     os.close(far)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_slice import PRELUDE
-from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, configuration, pause, rate, say
+from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, assert_rate, configuration, pause, say
 from tests.harness import Bridge, Mosquitto, Proxy, Recorder, await_true
 
 PLACE = 64 * 1024
@@ -54,8 +54,8 @@ def assert_serves(site: House, seconds: float) -> None:
     began, memory = time.monotonic(), site.bridge.memory_kib()
     pause(seconds)
     seen = site.seen("one", began)
-    assert rate(seen) >= 0.9 / INTERVAL
-    assert len(seen) >= 0.8 * seconds / INTERVAL
+    assert_rate(seen)
+    assert len(seen) >= 0.5 * seconds / INTERVAL
     assert site.bridge.memory_kib() - memory < MEMORY_GROWTH_KIB
 
 

@@ -14,16 +14,14 @@ import pytest
 from tests.faults.rig import (
     BANK,
     BASE,
-    INTERVAL,
     REPEATS,
     House,
-    Seen,
     assert_never_set_back,
+    assert_rate,
     assert_young,
     at_once,
     house,
     pause,
-    rate,
 )
 from tests.harness import Manager, Stopwatch, await_true
 
@@ -43,11 +41,6 @@ monotonic clock must not move with it."""
 YEAR = 365.25 * 86400
 
 
-def assert_full_rate(seen: list[Seen], share: float = 0.95) -> None:
-    """The device made at least that share of the readings it makes when nothing is wrong (0.1 s apart)."""
-    assert rate(seen) >= share * 0.97 / INTERVAL
-
-
 def test_d1_a_wall_clock_that_jumps_changes_nothing_but_the_time_stamp(tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     with house(tmp_path, prelude=CLOCK, environ={"CLOCK": str(clock)}) as site:
@@ -62,7 +55,7 @@ def test_d1_a_wall_clock_that_jumps_changes_nothing_but_the_time_stamp(tmp_path:
             insane = now + offset < 1_767_225_600  # 2026: before it the clock has not been set
             assert stamps == {insane}, f"time stamps after a jump of {offset} s"
         seen = site.seen("one")
-        assert_full_rate(seen)
+        assert_rate(seen)
         assert len(seen) >= 0.9 * (seen[-1].count - seen[0].count), "readings were not published"
         assert site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"online"
         assert "offline" not in site.bridge.log()
@@ -73,7 +66,7 @@ def test_d2_a_process_that_stood_still_publishes_nothing_from_before(tmp_path: P
     with house(tmp_path, {"one": {"bank": BANK, "interval": 0.05}}, mqtt={"keepalive": 5}) as site:
         site.await_up()
         site.say("one", "held")  # most of the time a reading is on its way
-        for frozen in (1.6, 1.7, 4.0):  # after the last one the broker has given us up
+        for frozen in (2.4, 2.5, 4.0):  # after the last one the broker has given us up
             site.bridge.send(signal.SIGSTOP)
             pause(frozen)
             went_on = time.monotonic()
@@ -187,7 +180,7 @@ def test_d8_a_crashing_reader_is_restarted_and_the_others_go_on(tmp_path: Path) 
         lifted = time.monotonic()
         site.say("one", "ok")
         site.await_state("one", lifted, 6)
-        assert_full_rate(site.seen("two", began))
+        assert_rate(site.seen("two", began))
         assert_young(site.seen("two", began))
         availability = {m.payload for m in site.recorder.on(f"{BASE}/two/availability") if not m.retained}
         assert availability <= {b"online", b"offline"}
@@ -208,7 +201,7 @@ def test_d9_a_hung_reader_starves_the_watchdog_and_the_others_go_on(tmp_path: Pa
         pause(2.3)  # two rounds of the supervisor
         assert manager.lines.count("WATCHDOG=1") == fed, "fed although a thread hangs"
         assert site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"offline"
-        assert_full_rate(site.seen("two", began))
+        assert_rate(site.seen("two", began))
         site.say("one", "ok")
         await_true(lambda: manager.lines.count("WATCHDOG=1") > fed, 5, "fed again")
         site.await_state("one", began, 5)
@@ -275,6 +268,6 @@ def test_d10_an_mqtt_thread_that_dies_is_started_again(tmp_path: Path) -> None:
         await_true(lambda: len(site.proxy.accepted) == 2, 5, "a second connection")
         site.await_state("one", time.monotonic(), 5)
         await_true(lambda: site.recorder.on(f"{BASE}/status")[-1].payload == b"online", 5, "online again")
-        assert_full_rate(site.seen("one", began - 0.5))
+        assert_rate(site.seen("one", began - 0.5))
         assert (site.bridge.threads(), site.bridge.descriptors()) == (threads, descriptors)
         assert site.bridge.stop() == 0

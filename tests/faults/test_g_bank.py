@@ -58,9 +58,15 @@ class Yard:
         return dict(json.loads(self.recorder.wait(f"{BASE}/bank/state", published).payload))
 
     def await_charge(self) -> float:
-        """Wait until the bank may be charged; return with how many amperes."""
-        found = self.await_data_with(lambda said: said["Info.MaxChargeCurrent"] > 0)
-        return float(found["Info.MaxChargeCurrent"])
+        """Wait until every module's charge limit is known; return how many amperes the bank takes."""
+
+        def known(message: Message) -> bool:
+            state = json.loads(message.payload)
+            return state["phase"] == "publishing" and "not known" not in state["charge_current_reason"]
+
+        full = float(json.loads(self.recorder.wait(f"{BASE}/bank/state", known).payload)["charge_current_limit"])
+        assert full > 0
+        return full
 
     def assert_all_back(self, count: int, full: float) -> None:
         """Wait until so many modules count again and the bank may be charged as before.

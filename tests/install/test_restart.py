@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import await_true
+from tests.harness import PATIENCE, await_true
 from tests.shared import REPOSITORY
 
 WRAPPER = REPOSITORY / "systemd" / "restart.sh"
@@ -75,7 +75,7 @@ def wrapped(folder: Path, *command: str, delay: float = 1, most: float = 4, stea
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # a session of its own: the wrapper, its child, its sleep
-            process.wait(5)
+            process.wait(5 * PATIENCE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -83,7 +83,7 @@ def test_a_signal_reaches_the_program_and_ends_both_with_its_status(tmp_path: Pa
     with wrapped(tmp_path / "with a space") as site:
         site.await_begun(1)
         site.process.send_signal(number)
-        assert site.process.wait(10) == 7
+        assert site.process.wait(10 * PATIENCE) == 7
         assert site.notes()[1:] == [number.name]
         assert not Path(f"/proc/{site.begun()[0]}").exists()
 
@@ -105,14 +105,14 @@ def test_a_program_that_dies_is_started_again(tmp_path: Path) -> None:
         site.await_begun(2)
         assert site.says() == ["restart.sh: ended with status 137; starts again in 0.100 s"]
         site.process.send_signal(signal.SIGTERM)
-        assert site.process.wait(10) == 7
+        assert site.process.wait(10 * PATIENCE) == 7
 
 
 def test_pauses_grow_to_a_bound_with_one_line_each(tmp_path: Path) -> None:
     with wrapped(tmp_path, "false", delay=0.1, most=0.4) as site:
         await_true(lambda: len(site.says()) >= 5, 20, "five ends")
         site.process.send_signal(signal.SIGTERM)
-        assert site.process.wait(10) == 0
+        assert site.process.wait(10 * PATIENCE) == 0
     pauses = [float(re.findall(r"again in ([\d.]+) s$", line)[0]) for line in site.says()]
     assert pauses[:5] == [0.1, 0.2, 0.4, 0.4, 0.4]
     assert all(len(line) < 120 for line in site.says())
@@ -126,7 +126,7 @@ def test_a_good_run_makes_the_next_pause_short_again(tmp_path: Path) -> None:
 
 def test_a_wrong_configuration_ends_it_with_a_message(tmp_path: Path) -> None:
     with wrapped(tmp_path / "a", sys.executable, "-m", "bridge", "run", "--config", str(tmp_path / "none")) as site:
-        assert site.process.wait(20) == 2
+        assert site.process.wait(20 * PATIENCE) == 2
         assert "is not there" in site.says()[0], "the program's own message is not seen"
         assert "the configuration is wrong" in site.says()[-1]
 
@@ -135,7 +135,7 @@ def test_a_signal_during_the_pause_ends_it_at_once(tmp_path: Path) -> None:
     with wrapped(tmp_path, "false", delay=600) as site:
         await_true(lambda: site.says(), 10, "the first end")
         site.process.send_signal(signal.SIGTERM)
-        assert site.process.wait(10) == 0
+        assert site.process.wait(10 * PATIENCE) == 0
 
 
 def test_called_with_nothing_to_run_it_says_how_it_is_called(tmp_path: Path) -> None:

@@ -237,9 +237,9 @@ def test_b16_a_silent_module_is_asked_with_growing_pauses(rig: Make, monkeypatch
     for _ in range(int(8.0 / step)):
         one.poll()
         clock.now += step
-    # the lost question, the retry in the same round or the next, then after 1, 2 and 4 s
+    # the lost question, the retry in one of the next rounds, then after 1, 2 and 4 s
     retry, *pauses = [after - before for before, after in pairwise(probes)]
-    assert retry <= step
+    assert retry < 1.0
     assert pauses == [1.0, 2.0, 4.0]
 
 
