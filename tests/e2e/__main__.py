@@ -161,8 +161,11 @@ def values_are_right(house: House) -> None:
         if entity["disabled_by"] is not None or platform == "button":
             continue
         shown = states[entity["entity_id"]]["state"]
-        messages = house.recorder.on(component["state_topic"])[-60:]
-        candidates = [text_of(platform, component, message.payload) for message in messages]
+        payloads = [message.payload for message in house.recorder.on(component["state_topic"])[-60:]]
+        if payloads:
+            assert key_of(component) in carried(payloads[-1]), unique_id  # every announced key, always
+        # a bridge that has just started asks for its slow values one by one: some messages are before that
+        candidates = [text_of(platform, component, one) for one in payloads if key_of(component) in carried(one)]
         if unique_id.endswith("_last_command"):
             candidates.append("unknown")  # a result is not retained, and core was started anew since
         if not candidates:
@@ -174,12 +177,22 @@ def values_are_right(house: House) -> None:
     print(f"  {compared} values compared, {known} known")
 
 
+def key_of(component: dict[str, Any]) -> str:
+    """Return the key that an entity looks up, "" for one that takes the payload as it is."""
+    template = component.get("value_template", "get('')")
+    return str(template.split("get('")[1].split("')")[0])
+
+
+def carried(payload: bytes) -> set[str]:
+    """Return the keys of a payload, and "" for what is no object."""
+    return set(json.loads(payload)) if payload.startswith(b"{") else {""}
+
+
 def text_of(platform: str, component: dict[str, Any], payload: bytes) -> str:
     """Return what core has to show for a payload."""
     if "value_template" not in component:
         return {"online": "on", "offline": "off"}[payload.decode()]
-    key = component["value_template"].split("get('")[1].split("')")[0]
-    value = json.loads(payload)[key]  # every announced key is there, always
+    value = json.loads(payload)[key_of(component)]
     if platform == "time" and value is not None:
         return str(value).split("-")[component["unique_id"].endswith("_end")] + ":00"
     if value is None:
