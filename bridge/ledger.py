@@ -77,7 +77,7 @@ class Ledger:
             }
             pending = content.get("pending")
             self.pending = dict(pending) if pending is not None else None
-        except (TypeError, ValueError, AttributeError):  # somebody's editing; a power cut leaves no such file
+        except (TypeError, ValueError, AttributeError, OverflowError):  # somebody has edited it
             self._spent, self._ids, self.pending = [], {}, None
 
     def check(self, registers: Sequence[str]) -> None:

@@ -258,7 +258,8 @@ def _window_text(payload: bytes) -> bytes:
     times = [found["start"], found["end"]]
     if not all(isinstance(text, str) for text in times):
         return payload
-    return "-".join(_two_digits(text) for text in times).encode()
+    # half a character, as "\ud800" in JSON, has no UTF-8 form; it is no time either way
+    return "-".join(_two_digits(text) for text in times).encode("utf-8", "replace")
 
 
 def _two_digits(time: str) -> str:

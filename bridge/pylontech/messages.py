@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from bridge import battery as k
 from bridge.errors import ProtocolError
@@ -98,7 +98,7 @@ class _Shape:
     keys: tuple[str, ...]
 
 
-@cache
+@lru_cache(maxsize=v.SHAPES)
 def _shape(cells: int, sensors: int) -> _Shape:
     fields = (*MEASURED, *v.temperatures(sensors)[1:], *v.cell_voltages(cells))
     return _Shape(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from bridge.fields import PLAIN, TEXT, Field, Level
 from bridge.pylontech import messages as m
@@ -39,7 +39,7 @@ def published_fields() -> dict[str, tuple[Field, ...]]:
     }
 
 
-@cache
+@lru_cache(maxsize=v.SHAPES)
 def fields_of(cells: int, sensors: int) -> tuple[Field, ...]:
     """Return the fields of a module with so many cells and temperatures."""
     return (*m.module_fields(cells, sensors), ADDRESS)

@@ -7,7 +7,7 @@ RS485 replies and the console's text carry the same physical values; the tables 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TypeAlias
 
 from bridge import battery as k
@@ -29,7 +29,11 @@ EVENT_ALARMS = (
 """Alarms that only the console tells, by its events."""
 
 
-@cache
+SHAPES = 16
+"""How many pairs of counts, of cells and of sensors, are remembered: a stack has a few, a line that lies any number."""
+
+
+@lru_cache(maxsize=SHAPES)
 def cell_voltages(cells: int) -> tuple[Field, ...]:
     """Return the fields of that many cell voltages, first cell first."""
     return tuple(k.cell(number) for number in range(1, cells + 1))
@@ -54,7 +58,7 @@ TEMPERATURE_GROUPS = {2: "cells 1 to 4", 3: "cells 5 to 8", 4: "cells 9 to 12", 
 unconfirmed: the sixth is the MOSFET's by the document, but it reads like a cell's on a US5000."""
 
 
-@cache
+@lru_cache(maxsize=SHAPES)
 def temperatures(sensors: int) -> tuple[Field, ...]:
     """Return the fields of a module with that many temperatures; the first is the module's own."""
     names = {n: f"Temperature of {group}" for n, group in TEMPERATURE_GROUPS.items()}

@@ -141,7 +141,7 @@ def read_yaml(file: str, text: str) -> Section:
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         raise ConfigError([f"{file}:{mark.line + 1 if mark else 1}: not YAML: {err.problem}"]) from None
-    except yaml.YAMLError as err:
+    except (yaml.YAMLError, ValueError, OverflowError) as err:  # a character beyond all of Unicode is the latter
         raise ConfigError([f"{file}: not YAML: {ascii(str(err))[1:100]}"]) from None
     except RecursionError:
         raise ConfigError([f"{file}: nested too deeply"]) from None
@@ -179,6 +179,8 @@ def read_ini(file: str, text: str) -> Section:
     try:
         parser.read_string(text)
         found = {name: dict(parser.items(name)) for name in parser.sections()}
+    except configparser.MissingSectionHeaderError as err:  # a ParsingError without a list of errors
+        raise ConfigError([f"{file}:{err.lineno}: expected a [section] first"]) from None
     except configparser.ParsingError as err:
         raise ConfigError([f"{file}:{err.errors[0][0] if err.errors else 1}: expected key = value"]) from None
     except configparser.InterpolationError as err:

@@ -494,7 +494,7 @@ _QDI_ROWS = (
     _default("ac_output_voltage",           VOLTAGE, "AC output voltage", limits=RATED_VOLTAGE),
     _default("ac_output_frequency",         FREQUENCY, "AC output frequency", limits=RATED_FREQUENCY),
     # on Plus Duo this and max_charging_current are swapped [P30-2015]; not told apart here
-    _default("max_ac_charging_current",     CURRENT, "maximum AC charging current", shape=r"\d+"),
+    _default("max_ac_charging_current",     CURRENT, "maximum AC charging current", shape=r"\d{1,15}"),
     _default("battery_under_voltage",       BATTERY_VOLTAGE, "battery cut-off voltage"),
     _default("battery_float_voltage",       BATTERY_VOLTAGE, "battery float voltage"),
     _default("battery_bulk_voltage",        BATTERY_VOLTAGE, "battery bulk voltage"),
@@ -592,8 +592,8 @@ QLED = Inquiry("QLED", _all(HIDE,
 """MAX-2021; the colours, nine digits each, stay as text behind the known fields."""
 
 Q1 = Inquiry("Q1", _all(HIDE,
-    Token("absorb_seconds_left",      DURATION, "Absorption time left", shape=r"\d+"),
-    Token("float_seconds_left",       DURATION, "Float time left", shape=r"\d+"),
+    Token("absorb_seconds_left",      DURATION, "Absorption time left", shape=r"\d{1,15}"),
+    Token("float_seconds_left",       DURATION, "Float time left", shape=r"\d{1,15}"),
     Token("scc_ok_flag",              TEXT, "Charge controller OK", text, shape=r"\d\d"),
     Token("allow_scc_on_flag",        TEXT, "Charge controller allowed on", text, shape=r"\d\d"),
     Token("charge_average_current",   TEXT, "Average charging current", text),
@@ -630,7 +630,7 @@ QGMN = Inquiry("QGMN", (_GENERAL_MODEL,), twin=True)
 # -- energy, Wh on the wire
 
 def _energy(command: str, key: str, words: str) -> Inquiry:
-    row = Token(key, ENERGY_TOTAL, words, wire="energy_wh", divisor=1000, shape=r"\d+")
+    row = Token(key, ENERGY_TOTAL, words, wire="energy_wh", divisor=1000, shape=r"\d{1,15}")
     return Inquiry(command, (row,), twin=True)
 
 

@@ -85,13 +85,15 @@ def whole(text: str) -> int | None:
     return int(text) if text else None
 
 
+# no field has more digits than a float tells apart; a longer one could not even be divided
+_FIGURE = r"\d{1,15}(?:\.\d{1,15})?"
 _SHAPES: dict[Reader, str] = {
-    number: r"(?:\d+(?:\.\d+)?|-+(?:\.-+)?)",
+    number: rf"(?:{_FIGURE}|-+(?:\.-+)?)",
     text: r"[!-~]+",
-    tenth: r"\d*",
-    whole: r"\d*",
+    tenth: r"\d{0,15}",
+    whole: r"\d{0,15}",
 }
-_SIGNED = r"(?:-?\d+(?:\.\d+)?|-+(?:\.-+)?)"
+_SIGNED = rf"(?:-?{_FIGURE}|-+(?:\.-+)?)"
 
 _RANGES: dict[Quantity, tuple[float, float]] = {
     VOLTAGE: (0, 1200),

@@ -351,7 +351,7 @@ MUCHGCR = _choices("MUCHGCR", "max_ac_charging_current_choices", "Maximum AC cha
 def _energy(command: str, key: str, words: str) -> CommaInquiry:
     # Wh for all four: the paper says kWh for ET, EY and EM, yet 802946 was seen of a 5.6 kW unit.
     # unconfirmed: one vendor paper stands against it
-    row = Token(key, ENERGY_TOTAL, words, whole, wire="energy_raw", divisor=1000, shape=r"\d+")
+    row = Token(key, ENERGY_TOTAL, words, whole, wire="energy_raw", divisor=1000, shape=r"\d{1,15}")
     return CommaInquiry(command, (row,), twin=True)
 
 
