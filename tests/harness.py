@@ -1,11 +1,12 @@
 """Real parts for tests: a mosquitto of our own, a TCP proxy that breaks links, a recorder, the bridge as a process.
 
-Everything listens on 127.0.0.1, on ports the kernel picked, and ends only what it started.
+Everything listens on 127.0.0.1, on ports of its own, and ends only what it started.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import shutil
@@ -26,11 +27,22 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.shared import REPOSITORY
 
 
+_LOWEST, _PORTS = 12_000, 20_000
+_next_port = itertools.count(os.getpid() * 211)
+
+
 def free_port() -> int:
-    """Return a port nobody listens on right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port nobody listens on right now, and that this process has not had before.
+
+    Not one the kernel would pick: it gives a freed port to the next who asks, and a bridge that still looks for its
+    dead broker there would join another test.
+    """
+    for number in itertools.islice(_next_port, _PORTS):
+        port = _LOWEST + number % _PORTS
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 PATIENCE = 4.0
