@@ -1,6 +1,7 @@
 # Every target sets up what it needs by itself; see .ci/setup.
 SECONDS ?=
 MINUTES ?= 5
+REPEATS ?= 20
 PYTHON = .venv/bin/python
 # install.sh takes the pure Python part of wheels for another kind of machine; with hidapi and all it wants its own:
 # make wheels WHEELS_FOR="--platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --python-version 3.13"
@@ -29,10 +30,11 @@ bench: ## ratios against the wire and against peers, in one run
 	@.ci/setup dev,demo mosquitto
 	$(PYTHON) -m bench
 
-soak: ## long runs with faults at random, MINUTES=5; writes docs/soak.md
+soak: ## long runs with faults at random, MINUTES=5, and each row of the matrix REPEATS=20 times; docs/soak.md, faults.md
 	@.ci/setup dev,demo mosquitto
-	SOAK_MINUTES=$(MINUTES) FLOOD=1000000 $(PYTHON) -m pytest -m soak
+	SOAK_MINUTES=$(MINUTES) FAULT_REPEATS=$(REPEATS) FLOOD=1000000 $(PYTHON) -m pytest -m soak
 	$(PYTHON) -m tests.soak --minutes $(MINUTES) --report docs/soak.md
+	$(PYTHON) -m pytest -n 4 --dist worksteal -p tests.faults.ledger --repeat-rows $(REPEATS) --rows-report=docs/faults.md
 
 lock: ## newer packages for installations, with their hashes, and the list of parts
 	@.ci/setup dev,demo mosquitto

@@ -26,7 +26,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.shared import REPOSITORY
 
-
 _LOWEST, _PORTS = 12_000, 20_000
 _next_port = itertools.count(os.getpid() * 211)
 

@@ -1,6 +1,6 @@
 """The repetition of the fault matrix: `pytest -p tests.faults.ledger --repeat-rows 20 --rows-report docs/faults.md`.
 
-Runs every test of a row so many times, all mixed at random, and nothing else; writes what came of it as a table. A
+Runs every test of a row so many times, file by file at random, and nothing else; writes what came of it as a table. A
 test tells figures by `note(...)`, from wherever it has them; the worst of a row stands in its line.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rows import ROWS, rows_of
+from tests.faults.rows import EXACT, ROWS, rows_of
 
 FIGURES = ("wrong", "lost", "recovery", "memory")
 _noted: list[tuple[str, float]] = []
@@ -68,8 +68,9 @@ def table(ledger: Ledger, times: int, day: date, seconds: float) -> str:
     """Return the page."""
     lines = [
         "# Faults, and what came of them", "",
-        f"Made by `make soak` on {day:%Y-%m-%d}: every test of a row, each of its cases, {times} times, all in random "
-        f"order, in {seconds / 60:.0f} minutes ({platform.machine()}, Python {platform.python_version()}).", "",
+        f"Made by `make soak` on {day:%Y-%m-%d}: every test of a row, each of its cases, {times} times in random order "
+        f"in {seconds / 60:.0f} minutes ({platform.machine()}, Python {platform.python_version()}); those without a "
+        "line, a clock or a broker, which do the same each time, once.", "",
         "On simulated devices on pseudo-terminals and sockets, a TCP proxy, a real mosquitto. A test fails on any "
         "wrong value, lost message, unproven `done` or missed time; *wrong* and *lost* are counted where a judge "
         "compares all that was published with the simulators' truth logs. *Recovery* is from the end of the fault to "
@@ -113,6 +114,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     times = metafunc.config.getoption("--repeat-rows")
     if times and rows_of(metafunc.function.__name__) and not _soak(metafunc.definition):
         metafunc.fixturenames.append("repetition")
+        times = 1 if metafunc.definition.nodeid.startswith(EXACT) else times
         metafunc.parametrize("repetition", range(times), indirect=True, ids=[f"run{n + 1}" for n in range(times)])
 
 
@@ -127,12 +129,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = [item for item in items if hasattr(item, "callspec") and "repetition" in item.callspec.params]
     left = set(items) - set(wanted)
     config.hook.pytest_deselected(items=[item for item in items if item in left])
-    random.Random(config.getoption("--rows-seed")).shuffle(wanted)
-    items[:] = wanted
+    items[:] = mixed(wanted, random.Random(config.getoption("--rows-seed")))
 
 
-def pytest_runtest_setup() -> None:
-    _noted.clear()
+def mixed(items: list[pytest.Function], rng: random.Random) -> list[pytest.Item]:
+    """Return the tests in random order, those of one file and repetition together: they share what they set up."""
+    groups: dict[tuple[str, int], list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault((item.path.name, item.callspec.params["repetition"]), []).append(item)
+    order = list(groups.values())
+    rng.shuffle(order)
+    return [item for group in order for item in group]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    _noted.clear()  # what was noted while things were set up belongs to no test in particular
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tests.fake_slice import PRELUDE, voltage_of
+from tests.faults.ledger import note
 from tests.harness import Bridge, Message, Mosquitto, Proxy, Recorder, await_true
 
 BASE = "sb"
@@ -61,6 +63,7 @@ class House:
         self.proxy = proxy
         self.recorder = recorder
         self.bridge = bridge
+        self._memory: int | None = None
 
     def say(self, device: str, word: str) -> None:
         """Tell a fake device how to behave from now on."""
@@ -75,9 +78,11 @@ class House:
         return [taken_apart(m) for m in self.recorder.on(BANK) if m.at >= since]
 
     def await_state(self, device: str, since: float, seconds: float) -> Seen:
-        """Wait for a state of the device that was read after `since`."""
+        """Wait for a state of the device that was read after `since`, the end of a fault."""
         await_true(lambda: self._newest(device, since), seconds, f"a state of {device}")
-        return next(one for one in self.seen(device) if one.made > since)
+        first = next(one for one in self.seen(device) if one.made > since)
+        note(recovery=first.at - since)
+        return first
 
     def _newest(self, device: str, since: float) -> bool:
         messages = [m for m in self.recorder.on(f"{BASE}/{device}/state") if not m.retained]
@@ -88,6 +93,13 @@ class House:
         self.recorder.wait_payload(f"{BASE}/status", b"online", seconds)
         for device in json.loads(self.recorder.wait(f"{BASE}/info", seconds=seconds).payload)["devices"]:
             self.recorder.wait(f"{BASE}/{device}/state", seconds=seconds)
+        self._memory = self.bridge.memory_kib()
+
+    def note_memory(self) -> None:
+        """Note by how much the bridge has grown since it was up, if it still runs."""
+        process = self.bridge.process
+        if self._memory is not None and process is not None and process.poll() is None:
+            note(memory=max(0, self.bridge.memory_kib() - self._memory) / 1024)
 
     def await_log(self, text: str, seconds: float = 10.0) -> None:
         await_true(lambda: text in self.bridge.log(), seconds, f"{text!r} in the log")
@@ -132,7 +144,9 @@ def house(
         config = configuration(folder, proxy.port, devices or {"one": {}}, mqtt)
         bridge = Bridge(folder / "bridge", config, dict(environ or {}), prelude=f"{PRELUDE}\n{prelude}")
         stack.enter_context(bridge)
-        yield House(folder, broker, proxy, recorder, bridge)
+        site = House(folder, broker, proxy, recorder, bridge)
+        yield site
+        site.note_memory()
 
 
 def rate(seen: list[Seen]) -> float:
@@ -151,12 +165,14 @@ def assert_rate(seen: list[Seen]) -> None:
 def assert_never_set_back(seen: list[Seen]) -> None:
     """No older state after a newer one."""
     counts = [one.count for one in seen]
+    note(wrong=sum(b < a for a, b in pairwise(counts)))
     assert counts == sorted(counts), "an older state came after a newer one"
 
 
 def assert_young(seen: list[Seen], limit: float = MAX_AGE) -> None:
     """No message was older than its age limit when it arrived, but for the test machine's own time."""
     oldest = max((one.age for one in seen), default=0.0)
+    note(wrong=sum(one.age > limit + MACHINE for one in seen))
     assert oldest <= limit + MACHINE, f"a message was {oldest:.1f} s old"
 
 

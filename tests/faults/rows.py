@@ -99,6 +99,13 @@ ROWS = {
 """Row -> what happens in it."""
 # fmt: on
 
+EXACT = (
+    "tests/voltronic/test_frame.py", "tests/voltronic/test_replies.py", "tests/pylontech/test_frame.py",
+    "tests/test_bank.py", "tests/test_guard.py", "tests/test_ledger.py", "tests/test_statefile.py",
+    "tests/sinks/test_victron.py", "tests/faults/test_d5_config.py",
+)  # fmt: skip
+"""Tests without a line, a clock or a broker, which go through all cases and do the same each time: run once."""
+
 _HEAD = re.compile(r"test_((?:[a-z]\d+_(?:(?:and|to)_)?)+)")
 _CASE = re.compile(r"\[([A-G]\d+) ")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_slice import PRELUDE
+from tests.faults.ledger import note
 from tests.faults.rig import (
     BANK,
     BASE,
@@ -147,7 +148,7 @@ def a_frozen_broker_is_given_up(site: House, fault: str, away: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]:
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[float]]:
     """Rows A3 and A4 side by side: they mostly wait."""
     folder = tmp_path_factory.mktemp("frozen")
     with ThreadPoolExecutor(4) as pool:
@@ -157,26 +158,28 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]:
 BLACK_HOLES = ("hang", "hang-answers", "drop-answers")
 
 
-def a_silent_link(folder: Path, fault: str) -> None:
+def a_silent_link(folder: Path, fault: str) -> float:
+    """Return the seconds of recovery."""
     folder.mkdir()
     with house(folder, {"one": {"bank": BANK}, "big": {"padding": 100_000}}) as site:
         site.await_up()
         pause(0.5)
-        a_frozen_broker_is_given_up(site, fault, 1.0 if fault == "stop" else 0.5)
+        recovery = a_frozen_broker_is_given_up(site, fault, 1.0 if fault == "stop" else 0.5)
         await_true(lambda: site.recorder.on(f"{BASE}/status")[-1].payload == b"online", 3, "our will is put right")
         if fault != "stop":  # what a frozen broker took in before it is read beside the next connection's
             assert_never_set_back(site.seen("one"))
             assert_never_set_back(site.bank())
         assert f"connected to 127.0.0.1:{site.proxy.port}, MQTT 3.1.1" not in site.bridge.log()
+    return recovery
 
 
-def test_a3_a_broker_that_stops_answering_is_given_up(frozen: dict[str, Future[None]]) -> None:
-    frozen["stop"].result()
+def test_a3_a_broker_that_stops_answering_is_given_up(frozen: dict[str, Future[float]]) -> None:
+    note(recovery=frozen["stop"].result())
 
 
 @pytest.mark.parametrize("fault", BLACK_HOLES)
-def test_a4_a_black_hole_is_noticed_and_sets_nothing_back(frozen: dict[str, Future[None]], fault: str) -> None:
-    frozen[fault].result()
+def test_a4_a_black_hole_is_noticed_and_sets_nothing_back(frozen: dict[str, Future[float]], fault: str) -> None:
+    note(recovery=frozen[fault].result())
 
 
 @pytest.mark.soak
@@ -231,6 +234,7 @@ def test_a8_a_broker_that_lost_its_retained_messages_gets_them_all_again(tmp_pat
         with Recorder(site.broker.port) as other:
             for topic in [*RETAINED[:3], *(topic for topic in parts if topic.endswith("availability"))]:
                 other.wait(topic, seconds=NETWORK_RECOVERY)
+            note(recovery=back.seconds())
             assert back.seconds() <= NETWORK_RECOVERY
         site.say("one", "ok")
         site.recorder.forget()

@@ -16,6 +16,7 @@ import paho.mqtt.publish as publish
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.pylontech_bus import StackSimulator
 from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simulator
+from tests.faults.ledger import note
 from tests.harness import Bridge, Message, Mosquitto, Proxy, Recorder, Stopwatch, await_true
 from tests.victron_driver import Driver, leaves
 
@@ -77,6 +78,7 @@ class Yard:
         back = time.monotonic()
         self.await_data("System.NrOfModulesOnline", count, 60)
         self.await_data("Info.MaxChargeCurrent", full)
+        note(recovery=time.monotonic() - back)
         given = {leaves(json.loads(message.payload))["Info.MaxChargeCurrent"] for message in self.data(back)}
         assert max(given) == full, "never more than before"
         states = [json.loads(m.payload) for m in self.recorder.on(f"{BASE}/bank/state") if m.at >= back]

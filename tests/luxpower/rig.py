@@ -28,6 +28,7 @@ from bridge.simulators.truth import Record
 from bridge.statefile import StateFile
 from bridge.transports.base import Stop
 from bridge.writing import Records
+from tests.faults.ledger import note
 from tests.harness import await_true
 
 SERIAL, DATALOG = "4512670118", "BA24500731"
@@ -83,6 +84,7 @@ class Site:
         self.publisher = Publisher("house", lambda c: build(self.options, c), [self.sink], self.stop, self._records)
         self._thread = threading.Thread(target=self.publisher.run, name="house")
         self._looked: dict[str, int] = {}
+        self._gone: set[str] = set()
 
     def _records(self) -> Records | None:
         """Where writes are recorded, read anew by each site, as by a program that starts."""
@@ -167,9 +169,14 @@ class Site:
 
     def await_offline(self, path: str = "", seconds: float = 5.0) -> None:
         self._await_presence(path, False, seconds)
+        self._gone.add(path)
 
     def await_online(self, path: str = "", seconds: float = 5.0) -> None:
+        """Wait until it is there; called right after a fault that took it away, this tells how long it took."""
+        began = time.monotonic()
         self._await_presence(path, True, seconds)
+        if path in self._gone:
+            note(recovery=time.monotonic() - began)
 
     def _await_presence(self, path: str, online: bool, seconds: float) -> None:
         """Wait until a unit is so, or has been since the last time one was waited for: a short absence may be over."""

@@ -19,6 +19,7 @@ from bridge.pylontech import console_connection, console_device, device, extra20
 from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simulator
 from bridge.simulators.truth import Record
 from tests.fair import FairClock, FairLink, Wire
+from tests.faults.ledger import note
 from tests.harness import PATIENCE
 from tests.voltronic.peer import Surroundings
 
@@ -167,6 +168,7 @@ def check(rig: ConsoleRig) -> None:
     """Fail when a wrong value was published, a key set another than the announced, or a command that writes."""
     assert rig.readings, "nothing was published, so nothing can be judged"
     found = wrong(rig, rig.readings)
+    note(wrong=len(found))
     assert not found, found[:3]
     for reading in rig.readings:
         if reading.topic is None:

@@ -18,6 +18,7 @@ from bridge.pylontech.device import Options, build
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.truth import Record
 from tests.fair import FairClock, FairLink, Wire
+from tests.faults.ledger import note
 from tests.harness import PATIENCE
 from tests.voltronic.peer import Surroundings
 
@@ -151,6 +152,8 @@ def check(rig: Rig, readings: list[Reading] | None = None) -> None:
     """Fail when a wrong value was published, or a key set that is not the announced one."""
     judged = rig.readings if readings is None else readings
     assert judged, "nothing was published, so nothing can be judged"
-    assert wrong(rig, judged) == []
+    found = wrong(rig, judged)
+    note(wrong=len(found))
+    assert found == []
     for reading in judged:
         assert set(reading.values) == {field.key for field in reading.unit.fields}

@@ -13,6 +13,7 @@ from bridge.errors import ProtocolError
 from bridge.pylontech import connection, questions, rs485_reader
 from bridge.pylontech.questions import Question, fits
 from bridge.simulators.pylontech_stack import make_modules
+from tests.faults.ledger import note
 from tests.harness import Stopwatch, await_true
 from tests.pylontech.build import analog_record, reply
 from tests.pylontech.stack_rig import Rig, check, paths, states, wrong
@@ -48,6 +49,7 @@ def judged(one: Rig, rounds: int = 15) -> None:
     begin, lifted = len(one.readings), Stopwatch()
     wanted = {"", *(one.serial(address) for address in one.modules)}
     one.poll_until(lambda: wanted <= paths(one.readings[begin:]), 12)
+    note(recovery=lifted.seconds())
     assert lifted.seconds() < 10
     check(one)
 
