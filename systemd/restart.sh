@@ -66,6 +66,7 @@ while :; do
     echo "restart.sh: ended with status $status; starts again in $(in_seconds "$delay") s" >&2
     sleep "$(in_seconds "$delay")" &
     pause=$!
+    [ -z "$ending" ] || kill "$pause" 2>/dev/null # it came before there was a pause
     while kill -0 "$pause" 2>/dev/null; do wait "$pause" 2>/dev/null; done
     pause=""
     [ -z "$ending" ] || exit 0
