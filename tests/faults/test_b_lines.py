@@ -11,6 +11,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,15 @@ class Site:
         memory, begun = self.bridge.memory_kib(), time.monotonic()
         watch = Stopwatch(self.bridge.pid)
         yield
-        ended = time.monotonic()
         least = 0.5 * watch.seconds() / INTERVAL  # of an idle machine's; those who starve the reader are not counted
         assert len(self.states(device, begun)) >= min(least, 3), f"{device} stood still"
-        gaps = [b - a for a, b in zip(self.states(device, begun), self.states(device, begun)[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(self.states(device, begun))]
         assert max(gaps, default=0.0) - watch.starved < 2.0, f"{device} paused"
-        assert ended > begun
         grown = self.bridge.memory_kib() - memory
         note(memory=grown / 1024)
         assert grown < MEMORY_GROWTH_KIB
-        await_true(lambda: (self.bridge.descriptors(), self.bridge.threads()) <= before, 5, "nothing is left open")
+        await_true(lambda: self.bridge.descriptors() <= before[0], 5, "no descriptor is left open")
+        await_true(lambda: self.bridge.threads() <= before[1], 5, "no thread is left")
         assert "Traceback" not in self.bridge.log()
 
 
