@@ -6,6 +6,7 @@ test tells figures by `note(...)`, from wherever it has them; the worst of a row
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 import time
@@ -69,13 +70,15 @@ def table(ledger: Ledger, times: int, day: date, seconds: float) -> str:
     lines = [
         "# Faults, and what came of them", "",
         f"Made by `make soak` on {day:%Y-%m-%d}: every test of a row, each of its cases, {times} times in random order "
-        f"in {seconds / 60:.0f} minutes ({platform.machine()}, Python {platform.python_version()}); those without a "
+        f"in {seconds / 60:.0f} minutes (Python {platform.python_version()}, load {os.getloadavg()[2]:.0f} on "
+        f"{os.cpu_count()} processors); those without a "
         "line, a clock or a broker, which do the same each time, once.", "",
         "On simulated devices on pseudo-terminals and sockets, a TCP proxy, a real mosquitto. A test fails on any "
         "wrong value, lost message, unproven `done` or missed time; *wrong* and *lost* are counted where a judge "
         "compares all that was published with the simulators' truth logs. *Recovery* is from the end of the fault to "
         "the first right value, *memory* what the bridge's grew by; the worst of all runs is shown, – where a row has "
-        "no such figure. The tests of a row carry its id in their name: `grep -rn test_a1_ tests`.", "",
+        "no such figure. On a crowded machine promised rates fail for want of a processor. "
+        "The tests of a row carry its id in their name: `grep -rn test_a1_ tests`.", "",
         "| row | what happens | tests | runs | failed | wrong | lost | recovery, worst | memory, worst |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip

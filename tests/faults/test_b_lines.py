@@ -172,11 +172,11 @@ def full_line(link: Path) -> Iterator[None]:
             refused_at = min(refused_at, time.monotonic())
             time.sleep(0.01)
     link.symlink_to(os.ttyname(far))
-    os.close(far)
     try:
         yield
-    finally:
+    finally:  # until now `far` stays open: the last one to close a port may empty its buffer
         link.unlink()
+        os.close(far)
         os.close(near)
 
 
