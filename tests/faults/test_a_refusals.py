@@ -66,6 +66,7 @@ def watch_a_refused_login(folder: Path, protocol: int | str) -> Pace:
         config = configuration(folder, proxy.port, {"one": {}}, mqtt)
         bridge = Bridge(folder / "bridge", config, {"NOTIFY_SOCKET": manager.path}, prelude=PRELUDE)
         stack.enter_context(bridge)
+        await_true(lambda: proxy.accepted, 10, "the first attempt")
         pause(WATCH)
         return Pace(list(proxy.accepted), bridge.log(), {"status": [x for x in manager.lines if "STATUS" in x]})
 

@@ -357,6 +357,7 @@ def test_one_that_comes_later_gets_the_namespace(broker: Mosquitto, recorder: Re
         assert not [m for m in recorder.messages if m.topic.startswith("lxp/")], "no offline over its online either"
         say(recorder, "lxp/LWT", "", retain=True)
         recorder.wait(f"lxp/{DATALOG}/inputs/1")
+        recorder.wait_payload("lxp/LWT", b"online")
         assert kept(broker, "lxp/LWT") == {"lxp/LWT": b"online"}
 
 
