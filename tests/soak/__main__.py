@@ -157,6 +157,9 @@ def report(
         "", "| fault | times | worst recovery |", "|---|---|---|",
         *(f"| {kind} | {one.times} | {one.worst:.1f} s |" for kind, one in sorted(mischief.accounts.items())),
         "", "Recovery is counted from the end of the fault to the arrival of a state made of a frame sent after it.",
+        "A fault of the broker or the bridge waits for the slowest of all devices: an LXP is asked every 10 s, and a "
+        "stick that was lost is connected to again with growing pauses. A silent module that a restarted bridge has "
+        "never seen is found by the search for new modules, once a minute.",
     ]  # fmt: skip
     for complaint in (*judge.wrong[:20], *commands.false_done[:20], *map(str, outside[:20])):
         lines.append(f"\n    {complaint}")
