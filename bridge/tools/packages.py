@@ -196,23 +196,24 @@ def _entries(
             row = rows.get(ha.key_of(name))
             if row is not None and row.risk is not Risk.HARMLESS:
                 yield f"      # class {row.risk.value}: allow {' or '.join((row.key, *row.groups))}"
-            yield from _merge(common, first=first)
+            told = {**component, "uniq_id": f"{identity}_{name}"}
+            if platform != "button":
+                told.setdefault("stat_t", f"{place}/state")
+            yield from entry_lines("common", common, told, first=first)
             first = False
-            yield from _entry({**component, "uniq_id": f"{identity}_{name}"}, place)
 
 
-def _merge(common: Mapping[str, Any], *, first: bool) -> Iterator[str]:
-    if not first:
-        yield "      - <<: *common"
-        return
-    yield "      - <<: &common"
-    for key, value in common.items():
-        yield f"          {key}: {_text(value)}"
+def entry_lines(anchor: str, common: Mapping[str, Any], component: ha.Component, *, first: bool) -> Iterator[str]:
+    """Yield the lines of one entry of a platform's list.
 
-
-def _entry(component: ha.Component, place: str) -> Iterator[str]:
-    if component["p"] != "button" and "stat_t" not in component:
-        component["stat_t"] = f"{place}/state"
+    What all entries of a device have stands in its first one, under `anchor`, and is merged into the others.
+    """
+    if first:
+        yield f"      - <<: &{anchor}"
+        for key, value in common.items():
+            yield f"          {key}: {_text(value)}"
+    else:
+        yield f"      - <<: *{anchor}"
     if "avty" in component:
         yield f"        availability: {_text([{'topic': one['t']} for one in component['avty']])}"
     for short, key in LONG.items():

@@ -66,3 +66,11 @@ def slug(text: str) -> str:
 def entity_id(platform: str, device: str, name: str) -> str:
     """Return the entity id that Home Assistant gives an entity with a device and a name at first."""
     return f"{platform}.{slug(f'{device} {name}')}"
+
+
+NAMED = re.compile(r"\b(?:sensor|binary_sensor|number|switch|select|text|button)\.[a-z0-9_]+\b")
+
+
+def named_entities(content: Any) -> set[str]:
+    """Return every entity id that a file's content names, in templates too."""
+    return {found for value in walk(content) if isinstance(value, str) for found in NAMED.findall(value)}
