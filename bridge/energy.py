@@ -107,7 +107,7 @@ def areas(first: float, last: float, seconds: float) -> tuple[float, float]:
         return (first + last) / 2 * seconds, 0.0
     if first <= 0 and last <= 0:
         return 0.0, -(first + last) / 2 * seconds
-    crossing = seconds * first / (first - last)
+    crossing = min(seconds * first / (first - last), seconds)  # rounding may pass the end
     above = first * crossing / 2 if first > 0 else last * (seconds - crossing) / 2
     below = -last * (seconds - crossing) / 2 if first > 0 else -first * crossing / 2
     return above, below

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge import energy_keeper as subject
@@ -68,6 +68,7 @@ def test_no_order_of_readings_makes_a_total_fall(readings: list[tuple[float, flo
 
 
 @given(st.floats(-1e5, 1e5), st.floats(-1e5, 1e5), st.floats(0, 1e3))
+@example(142.48447117285104, -3.2094638564568315e-77, 920.75)
 def test_both_areas_together_are_the_whole(first: float, last: float, seconds: float) -> None:
     above, below = areas(first, last, seconds)
     assert above >= 0
