@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.tools.demo import Seen, _draw, _summary, brief
+from tests.harness import free_port
 from tests.shared import REPOSITORY
 
 
@@ -42,6 +43,8 @@ def test_the_demo_runs_on_the_embedded_broker_alone(tmp_path: Path) -> None:
     # search itself is switched off by name
     code = (
         "import shutil, sys; shutil.which = lambda *_, **__: None\n"
+        # a port of its own: another demo beside it would look for the same one
+        f"import bridge.tools.demo; bridge.tools.demo.PORT = {free_port()}\n"
         "from bridge.cli import main; sys.exit(main(['demo', '--seconds', '25']))"
     )
     demo = subprocess.run(
