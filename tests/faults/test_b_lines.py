@@ -68,7 +68,7 @@ class Site:
         watch = Stopwatch(self.bridge.pid)
         yield
         least = 0.5 * watch.seconds() / INTERVAL  # of an idle machine's; those who starve the reader are not counted
-        assert len(self.states(device, begun)) >= min(least, 3), f"{device} stood still"
+        assert len(self.states(device, begun)) >= int(min(least, 3)), f"{device} stood still"
         gaps = [b - a for a, b in pairwise(self.states(device, begun))]
         assert max(gaps, default=0.0) - watch.starved < 2.0, f"{device} paused"
         grown = self.bridge.memory_kib() - memory
