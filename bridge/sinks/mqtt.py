@@ -91,9 +91,9 @@ class MqttSink:
             *self._watched,
         ]
         self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message)
-        self.broker.publish(self._status(b"online"))  # waits, as all does, but first of all
         for device in inboxes:
             self._publish_availability(f"{self._base}/{device}/availability", online=False)
+        self.broker.publish(self._status(b"online"))  # waits, as all does, and behind these; see _on_online
 
     # -- readings, from any device's thread
 
@@ -200,6 +200,12 @@ class MqttSink:
     # -- from the broker's thread
 
     def _on_online(self) -> None:
+        """Say who is there, and then that we are.
+
+        Behind a kill or a long absence the broker may hold an "online" of a device that is away. Told first that we
+        are back, a reader would take its old values for new ones until the rest is told, and start an automation.
+        """
+        self.broker.publish_again(lambda topic: topic.endswith("/availability"))
         self.broker.publish(self._status(b"online"))
 
     def _on_message(self, message: Arrived) -> None:

@@ -184,7 +184,7 @@ def test_a12_a_birth_message_brings_availability_then_discovery_then_states(home
     home.go(6)
     state = home.recorder.wait("b/roof/state")
     seen = [m.topic for m in home.recorder.messages]
-    order = ["b/status", "b/roof/availability", f"{PREFIX}/b/config", f"{PREFIX}/maker_S1/config", "b/roof/state"]
+    order = ["b/roof/availability", "b/status", f"{PREFIX}/b/config", f"{PREFIX}/maker_S1/config", "b/roof/state"]
     assert [topic for topic in seen if topic in order] == order
     assert json.loads(state.payload)["soc"] == 50
 

@@ -19,7 +19,7 @@ from bridge.sinks import mqtt
 from bridge.sinks.halves import Halves
 from bridge.sinks.mqtt import MqttSink, read_command, timestamp
 from bridge.sinks.text import encode
-from tests.harness import Mosquitto, Recorder, await_true
+from tests.harness import Mosquitto, Proxy, Recorder, await_true
 
 FIELDS = (Field("count", COUNT, "Count"), Field("voltage", VOLTAGE, "Voltage"))
 DEVICE = Unit("", "Roof", FIELDS, 60.0)
@@ -36,8 +36,9 @@ class Site:
         self.sink: MqttSink | None = None
         self.thread: threading.Thread | None = None
 
-    def start(self, **options: object) -> MqttSink:
-        config = Mqtt(host="127.0.0.1", port=self.mosquitto.port, base_topic="b", **options)  # type: ignore[arg-type]
+    def start(self, port: int | None = None, **options: object) -> MqttSink:
+        port = port or self.mosquitto.port
+        config = Mqtt(host="127.0.0.1", port=port, base_topic="b", **options)  # type: ignore[arg-type]
         self.sink = MqttSink(config, {"roof": self.inbox})
         self.thread = threading.Thread(target=self.sink.broker.run)
         self.thread.start()
@@ -78,6 +79,36 @@ def test_an_online_that_nobody_stands_for_is_taken_back(site: Site) -> None:
         assert site.now_retained(topic) == b"offline"
     site.recorder.wait_payload("b/roof/P1/availability", b"online")
     assert site.now_retained("b/roof/P1/availability") == b"online"
+
+
+def test_a_device_that_is_away_is_told_before_the_bridge_is_back(site: Site) -> None:
+    """Else its old values would look alive until it is told, if only for a moment: enough to start an automation."""
+
+    def in_order() -> bool:
+        seen = [(m.topic, m.payload) for m in list(site.recorder.messages)]
+        away, back = ("b/roof/availability", b"offline"), ("b/status", b"online")
+        return away in seen and back in seen and seen.index(away) < seen.index(back)
+
+    retained(site, "b/roof/availability", b"online")  # as behind a kill
+    with Proxy(site.mosquitto.port) as proxy:
+        sink = site.start(proxy.port)
+        site.recorder.wait_payload("b/status", b"online")
+        assert in_order()
+        began = time.monotonic()
+        sink.presence("roof", DEVICE, True)
+        sink.presence("roof", DEVICE, False)
+        site.recorder.wait("b/roof/availability", lambda m: m.payload == b"offline" and m.at > began)
+        proxy.mode = "hang"
+        proxy.cut()
+        site.recorder.wait_payload("b/status", b"offline")
+        retained(site, "b/roof/availability", b"online")  # as a broker does that went back to what it saved last
+        site.recorder.forget()
+        sink.take("roof", Reading(DEVICE, {"count": 1, "voltage": 2.0}, time.monotonic()))
+        proxy.cut()
+        proxy.resume()
+        site.recorder.wait_payload("b/status", b"online")
+        assert in_order()
+        site.stop()
 
 
 def test_a_late_will_of_our_own_is_put_right(site: Site) -> None:
