@@ -7,7 +7,7 @@ PYTHON = .venv/bin/python
 # make wheels WHEELS_FOR="--platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --python-version 3.13"
 WHEELS_FOR ?=
 
-.PHONY: demo test test-homeassistant lint bench soak lock sbom wheels clean
+.PHONY: demo test test-homeassistant lint bench soak lock sbom wheels addon clean
 
 demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after SECONDS=20
 	@.ci/setup demo
@@ -49,6 +49,10 @@ wheels: ## the packages for an install without network, or on Venus OS: into ./w
 	@.ci/setup dev,demo
 	rm -rf wheels
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --require-hashes $(WHEELS_FOR) -d wheels -r requirements.lock
+
+addon: ## Home Assistant's add-on as a folder that needs nothing beside it, into build/addon
+	@.ci/setup dev,demo
+	$(PYTHON) tools/addon.py
 
 clean: ## remove everything that was made here
 	rm -rf .venv .bench-venv* .homeassistant wheels build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
