@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge.tools.demo import _configuration, demo_devices
+from tests.e2e.blueprints import bridge_offline_tells_of_both, charge_window_is_set, low_soc_tells_once_per_fall
 from tests.e2e.core import Core
+from tests.e2e.energy import energy_is_valid
 from tests.e2e.setup_core import NoCore, hass
 from tests.harness import Bridge, Mosquitto, Recorder, await_true
 from tests.sinks.ha_rules import complaints, expanded
@@ -29,8 +31,6 @@ ALLOWED = ("charge_voltage_v", "ongrid_cutoff_type")
 KEEPALIVE = 15
 SETTLED = 45.0
 """Seconds without a new device message after which the house counts as announced."""
-STATISTICS = 300.0
-"""Seconds between two compilations of statistics in core."""
 UNKNOWN = ("unknown", "unavailable")
 
 
@@ -42,7 +42,9 @@ class House:
         self.mosquitto = stack.enter_context(Mosquitto(folder / "broker", PERSISTENT.format(folder=folder)))
         self.recorder = stack.enter_context(Recorder(self.mosquitto.port))
         entries = []
+        self._simulators: dict[str, Any] = {}
         for device in demo_devices(folder):
+            self._simulators[device.entry["name"]] = device.simulator
             stack.enter_context(device.simulator)
             allowed = {"allow": list(ALLOWED)} if device.entry["type"] == "lxp" else {}
             entries.append({**device.configured(), **allowed})
@@ -58,6 +60,10 @@ class House:
     def _end_bridge(self) -> None:
         self.bridge.send(signal.SIGCONT)
         self.bridge.stop()
+
+    def simulator(self, device: str) -> Any:
+        """Return the simulated device of that name."""
+        return self._simulators[device]
 
     def announced(self) -> dict[str, dict[str, Any]]:
         """Return the newest device message by identity, written out."""
@@ -96,6 +102,16 @@ class House:
             if here and f"{platform}_{key}" in message["components"]:
                 return str(self.core.entities()[platform, f"{identity}_{key}"]["entity_id"])
         raise AssertionError(f"{device} has no {platform} {key}")
+
+    def connection(self) -> str:
+        """Return the entity id that says whether the bridge is there."""
+        found = [key for *key, one in self.expected() if one.get("state_topic") == "solarbridge/status"]
+        assert len(found) == 1, found
+        return str(self.core.entities()[found[0][0], found[0][1]]["entity_id"])
+
+    def results_since(self, number: int) -> list[dict[str, Any]]:
+        """Return what became of the commands to `house` behind so many."""
+        return [json.loads(one.payload) for one in self.recorder.on("solarbridge/house/result")[number:]]
 
     def state(self, entity_id: str) -> str:
         return str(self.core.states()[entity_id]["state"])
@@ -336,52 +352,6 @@ def the_broker_restarts(house: House) -> None:
     print(f"  all live {time.monotonic() - begun:.1f} s behind its start")
 
 
-def energy_is_valid(house: House) -> None:
-    """The energy dashboard takes our sensors and finds nothing wrong with them."""
-    sensor = lambda device, key: house.entity("sensor", device, key)  # noqa: E731
-    grid = {
-        "type": "grid", "cost_adjustment_day": 0,
-        "flow_from": [_flow("stat_energy_from", sensor("house", "e_to_user_all"))],
-        "flow_to": [_flow("stat_energy_to", sensor("house", "e_to_grid_all"))],
-    }  # fmt: skip
-    sources: list[dict[str, Any]] = [
-        {"type": "solar", "stat_energy_from": sensor("house", "e_pv_all_1"), "config_entry_solar_forecast": None},
-        {"type": "solar", "stat_energy_from": sensor("barn", "pv_energy_estimated"),
-         "config_entry_solar_forecast": None},
-        {"type": "battery", "stat_energy_from": sensor("house", "e_dischg_all"),
-         "stat_energy_to": sensor("house", "e_chg_all")},
-        {"type": "battery", "stat_energy_from": sensor("bank", "discharge_energy_estimated"),
-         "stat_energy_to": sensor("bank", "charge_energy_estimated")},
-    ]  # fmt: skip
-    if house.core.version >= "2026":
-        # both directions of the grid in one flat source; and a battery's power and state of charge
-        grid = {
-            "type": "grid", "cost_adjustment_day": 0, "stat_energy_from": sensor("house", "e_to_user_all"),
-            "stat_energy_to": sensor("house", "e_to_grid_all"), "stat_cost": None, "entity_energy_price": None,
-            "number_energy_price": None, "stat_compensation": None, "entity_energy_price_export": None,
-            "number_energy_price_export": None,
-        }  # fmt: skip
-        sources[-1]["power_config"] = {"stat_rate_inverted": sensor("bank", "power")}
-        sources[-1]["stat_soc"] = sensor("bank", "soc")
-    house.core.ask("energy/save_prefs", energy_sources=[grid, *sources])
-    await_true(lambda: _issues(house) == [], STATISTICS + 60, f"no issue: {_issues(house)}")
-    units = house.core.ask("recorder/validate_statistics")
-    assert units == {}, units
-    known = {one["statistic_id"] for one in house.core.ask("recorder/list_statistic_ids")}
-    assert {sensor("house", "soc"), sensor("bank", "power"), sensor("roof", "battery_power")} <= known
-    print(f"  {len(sources) + 1} sources, {len(known)} statistics")
-
-
-def _flow(key: str, entity_id: str) -> dict[str, Any]:
-    cost = "stat_cost" if key.endswith("from") else "stat_compensation"
-    return {key: entity_id, cost: None, "entity_energy_price": None, "number_energy_price": None}
-
-
-def _issues(house: House) -> list[Any]:
-    told = house.core.ask("energy/validate")
-    return [issue for source in told["energy_sources"] for issue in source]
-
-
 def nothing_is_logged(house: House) -> None:
     """Not one warning or error about what we send."""
     lines = [line for line in house.core.log() if not any(text in line for text in OUR_DOING)]
@@ -400,6 +370,9 @@ CHECKS: tuple[Callable[[House], None], ...] = (
     values_are_right,
     controls_work,
     a_refused_value_falls_back,
+    low_soc_tells_once_per_fall,
+    charge_window_is_set,
+    bridge_offline_tells_of_both,
     a_frozen_and_a_killed_bridge_are_unavailable,
     core_restarts,
     the_broker_restarts,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import struct
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness import await_true, free_port
+from tests.shared import REPOSITORY
 
 CONFIGURATION = """http:
   server_host: 127.0.0.1
@@ -29,15 +31,18 @@ history:
 energy:
 recorder:
   commit_interval: 1
+automation: !include automations.yaml
 logger:
   default: warning
 """
 LINE = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) \([^)]*\) \[(homeassistant\.\S+)\] (.*)$")
 JUDGED = re.compile(
-    r"homeassistant\.(components\.(mqtt|sensor|binary_sensor|number|select|switch|button|text|time|recorder|energy)\b"
-    r"|helpers\.(template|entity|entity_platform|entity_registry|device_registry)\b)"
+    r"homeassistant\.(components\.(mqtt|sensor|binary_sensor|number|select|switch|button|text|time|recorder|energy"
+    r"|automation|script|blueprint)\b"
+    r"|helpers\.(template|entity|entity_platform|entity_registry|device_registry|script|condition|trigger)\b)"
 )
 """Loggers from which not one line may come."""
+BLUEPRINTS = REPOSITORY / "homeassistant" / "blueprints"
 PEOPLE = {"name": "Test", "username": "test", "password": secrets.token_hex(8), "language": "en"}
 
 
@@ -120,6 +125,8 @@ class Core:
         """Start it and wait until it is connected to the broker."""
         self._folder.mkdir(exist_ok=True)
         (self._folder / "configuration.yaml").write_text(CONFIGURATION.format(port=self._port))
+        (self._folder / "automations.yaml").touch()
+        shutil.copytree(BLUEPRINTS, self._folder / "blueprints", dirs_exist_ok=True)
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "UV_", "PYTHON"))}
         with (self._folder / "console.log").open("ab") as output:
             self._process = subprocess.Popen(
@@ -181,6 +188,32 @@ class Core:
             identifier[1]: one for one in self.ask("config/device_registry/list")
             for identifier in one["identifiers"] if identifier[0] == "mqtt"
         }  # fmt: skip
+
+    def automate(self, blueprint: str, inputs: dict[str, Any]) -> None:
+        """Make an automation of one of our blueprints, as its editor does, and wait until it is live."""
+        body = {"alias": blueprint, "use_blueprint": {"path": f"solarbridge/{blueprint}.yaml", "input": inputs}}
+        status, told = self._call("POST", f"/api/config/automation/config/{blueprint}", body)
+        assert status == 200, (blueprint, status, told)
+        await_true(lambda: self._automation_state(blueprint) == "on", 30, f"{blueprint} is live")
+
+    def forget_automation(self, blueprint: str) -> None:
+        """Remove it again."""
+        status, told = self._call("DELETE", f"/api/config/automation/config/{blueprint}")
+        assert status == 200, (blueprint, status, told)
+
+    def automation(self, blueprint: str) -> str:
+        """Return the entity id of the automation made of a blueprint."""
+        found = [one["entity_id"] for one in self.states().values() if one["attributes"].get("id") == blueprint]
+        assert len(found) == 1, (blueprint, found)
+        return str(found[0])
+
+    def _automation_state(self, blueprint: str) -> str | None:
+        found = [one["state"] for one in self.states().values() if one["attributes"].get("id") == blueprint]
+        return found[0] if found else None
+
+    def notifications(self, title: str) -> list[str]:
+        """Return the texts of the notifications with that title."""
+        return [one["message"] for one in self.ask("persistent_notification/get") if one["title"] == title]
 
     def log(self) -> list[str]:
         """Return the warnings and errors that count."""

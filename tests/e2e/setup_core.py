@@ -17,7 +17,7 @@ from tests.shared import REPOSITORY
 FOLDER = REPOSITORY / ".homeassistant"
 CORES = (((3, 13, 0), (3, 14, 0), "2025.4.4"), ((3, 14, 2), (3, 15, 0), "2026.11.0"))
 """From which Python on, below which, and the core it takes."""
-INTEGRATIONS = ("mqtt", "recorder", "history", "energy", "api", "websocket_api", "config", "template")
+INTEGRATIONS = ("mqtt", "recorder", "history", "energy", "api", "websocket_api", "config", "template", "automation")
 """What the test loads. Core is started so that it installs nothing by itself."""
 
 REQUIREMENTS = """

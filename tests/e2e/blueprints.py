@@ -1,0 +1,118 @@
+"""The blueprints of homeassistant/, each made into an automation in a real core and seen to act."""
+
+from __future__ import annotations
+
+import datetime
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from tests.harness import await_true
+
+if TYPE_CHECKING:
+    from tests.e2e.__main__ import House
+
+BACK = [{
+    "action": "persistent_notification.create",
+    "data": {"title": "solarbridge", "message": "{{ what }} is back"},
+}]  # fmt: skip
+APART = 11.0
+"""Seconds after which a register may be written again, with one to spare."""
+
+
+def low_soc_tells_once_per_fall(house: House) -> None:
+    """The alert for a low battery comes when the charge falls below the limit, and again only behind a recovery."""
+    plant = house.simulator("house").plant
+    was = plant.battery.soc
+    soc = house.entity("sensor", "house", "soc")
+    told = lambda: house.core.notifications("Battery low")  # noqa: E731
+
+    def charged(percent: float) -> None:
+        plant.battery.soc = percent
+        await_true(lambda: abs(float(house.state(soc)) - percent) <= 2, 60, f"{soc} is {percent}")
+
+    charged(60.5)
+    house.core.automate("low_soc", {"soc": soc, "low": 40, "minutes": 0})
+    assert told() == []
+    charged(30.5)
+    await_true(lambda: len(told()) == 1, 10, "the alert")
+    assert told()[0].startswith(house.core.states()[soc]["attributes"]["friendly_name"]), told()
+    assert " 3" in told()[0], told()
+    charged(25.5)
+    charged(60.5)
+    assert len(told()) == 1, told()
+    charged(30.5)
+    await_true(lambda: len(told()) == 2, 10, "the alert again")
+    house.core.forget_automation("low_soc")
+    plant.battery.soc = was
+    print(f"  {told()}")
+
+
+def bridge_offline_tells_of_both(house: House) -> None:
+    """Bridge and device are reported when the bridge is killed, and when they are back."""
+    connection = house.connection()
+    voltage = house.entity("sensor", "roof", "battery_voltage")
+    await_true(lambda: house.state(connection) == "on" and house.state(voltage) != "unavailable", 60, "all there")
+    names = [house.core.states()[one]["attributes"]["friendly_name"] for one in (connection, voltage)]
+    told = lambda: house.core.notifications("solarbridge")  # noqa: E731
+    house.core.automate(
+        "bridge_offline", {"connection": connection, "values": [voltage], "minutes": 0.05, "back": BACK}
+    )  # fmt: skip
+    assert told() == []
+    house.bridge.send(signal.SIGKILL)
+    await_true(lambda: set(told()) == {f"{name} is away" for name in names}, 30, f"both are away: {told()}")
+    assert house.bridge.process is not None
+    house.bridge.process.wait(10)
+    house.bridge.start()
+    both = {f"{name} is {where}" for name in names for where in ("away", "back")}
+    await_true(lambda: set(told()) == both, 60, f"both are back: {told()}")
+    await_true(house.available, 90, "available behind a new start")
+    assert len(told()) == 4, told()
+    house.core.forget_automation("bridge_offline")
+    print(f"  {told()}")
+
+
+def charge_window_is_set(house: House) -> None:
+    """At its time the window, the limit and the switch are written, and what was read back is what was wanted."""
+    kind = "time" if house.newest else "text"
+    entities: dict[str, Any] = {
+        "window": house.entity(kind, "house", f"ac_charge_window_1{'_start' if house.newest else ''}"),
+        "limit": house.entity("number", "house", "ac_charge_soc_limit_pct"),
+        "switch": house.entity("switch", "house", "ac_charge"),
+        "soc": house.entity("sensor", "house", "soc"),
+    }
+    if house.newest:
+        entities["window_end"] = house.entity(kind, "house", "ac_charge_window_1_end")
+    if house.state(entities["switch"]) == "on":
+        assert house.core.do("switch.turn_off", entity_id=entities["switch"]) == 200
+        await_true(lambda: house.state(entities["switch"]) == "off", 60, "off")
+    time.sleep(APART)
+    before = len(house.recorder.on("solarbridge/house/result"))
+    zone = ZoneInfo(house.core.get("/api/config")["time_zone"])
+    at = (datetime.datetime.now(zone) + datetime.timedelta(seconds=10)).strftime("%H:%M:%S")
+    window = {"start": "00:30:00", "end": "04:45:00", "percent": 77}
+    house.core.automate("charge_window", {**entities, **window, "at": at, "enough": 100})
+    wanted = {"ac_charge_window_1": "00:30-04:45", "ac_charge_soc_limit_pct": 77, "ac_charge": True}
+
+    def settled() -> bool:
+        settings = house.newest_values("solarbridge/house/settings")
+        return {key: settings[key] for key in wanted} == wanted
+
+    await_true(settled, 90, f"window, limit and switch: {house.newest_values('solarbridge/house/settings')}")
+    expected = {"limit": "77", "switch": "on", "window": "00:30:00" if house.newest else "00:30-04:45"}
+    if house.newest:
+        expected["window_end"] = "04:45:00"
+    await_true(
+        lambda: all(house.state(entities[name]).removesuffix(".0") == value for name, value in expected.items()),
+        60, f"core shows {expected}",
+    )  # fmt: skip
+    results = house.results_since(before)
+    assert [one["outcome"] for one in results] == ["done"] * len(expected), results
+    # a second run finds everything as it should be and writes nothing
+    assert house.core.do("automation.trigger", entity_id=house.core.automation("charge_window")) == 200
+    time.sleep(5)
+    assert house.results_since(before) == results
+    house.core.forget_automation("charge_window")
+    for one in results:
+        print(f"  {one['setting']}: {one['old']} -> {one['read_back']} in {one['duration']} s")
