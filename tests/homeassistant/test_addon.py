@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -115,6 +116,12 @@ def test_the_docs_name_every_option() -> None:
     for key, kind in load(SOURCE / "config.yaml")["schema"].items():
         assert f"- `{key}`" in text
         assert all(f"`{choice}`" in text for choice in kind.removeprefix("list(").removesuffix(")").split("|"))
+
+
+def test_the_icon_is_as_large_as_the_store_shows_it() -> None:
+    data = (SOURCE / "icon.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", data[16:24]) == (128, 128)
 
 
 def test_the_start_script_passes_shellcheck() -> None:
