@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from bridge.tools.demo import _configuration, demo_devices
-from tests.e2e.blueprints import bridge_offline_tells_of_both, charge_window_is_set, low_soc_tells_once_per_fall
+from tests.e2e.blueprints import bridge_offline_tells_of_each, charge_window_is_set, low_soc_tells_once_per_fall
 from tests.e2e.core import Core
 from tests.e2e.energy import energy_is_valid
 from tests.e2e.setup_core import NoCore, hass
-from tests.harness import Bridge, Mosquitto, Recorder, await_true
+from tests.harness import Bridge, Message, Mosquitto, Recorder, await_true
 from tests.sinks.ha_rules import complaints, expanded
 
 ALLOWED = ("charge_voltage_v", "ongrid_cutoff_type")
 """Settings of class B that the test changes beside those that need not be named."""
 KEEPALIVE = 15
+SPACING = 5.0 - 0.05
+"""Seconds between two different messages of a device, less what two arrivals may differ in their way here."""
 SETTLED = 45.0
 """Seconds without a new device message after which the house counts as announced."""
 UNKNOWN = ("unknown", "unavailable")
@@ -108,6 +110,12 @@ class House:
         found = [key for *key, one in self.expected() if one.get("state_topic") == "solarbridge/status"]
         assert len(found) == 1, found
         return str(self.core.entities()[found[0][0], found[0][1]]["entity_id"])
+
+    def module(self) -> str:
+        """Return the place of one module of the stack `batteries`: device/serial number."""
+        topics = {one.topic.split("/", 1)[1] for one in list(self.recorder.messages)}
+        found = sorted(t for t in topics if t.startswith("batteries/") and t.count("/") == 2 and t.endswith("/state"))
+        return found[0].removesuffix("/state")
 
     def results_since(self, number: int) -> list[dict[str, Any]]:
         """Return what became of the commands to `house` behind so many."""
@@ -352,6 +360,20 @@ def the_broker_restarts(house: House) -> None:
     print(f"  all live {time.monotonic() - begun:.1f} s behind its start")
 
 
+def messages_keep_their_distance(house: House) -> None:
+    """Of no device did two different messages come within 5 s, which core would lose parts of."""
+    last: dict[str, Message] = {}
+    closest = math.inf
+    for message in list(house.recorder.messages):
+        if message.topic.startswith("homeassistant/device/") and message.payload and not message.retained:
+            before = last.get(message.topic)
+            if before is not None and before.payload != message.payload:
+                closest = min(closest, message.at - before.at)
+            last[message.topic] = message
+    assert closest >= SPACING, closest
+    print(f"  {len(last)} devices, the closest two {closest:.1f} s apart")
+
+
 def nothing_is_logged(house: House) -> None:
     """Not one warning or error about what we send."""
     lines = [line for line in house.core.log() if not any(text in line for text in OUR_DOING)]
@@ -372,12 +394,13 @@ CHECKS: tuple[Callable[[House], None], ...] = (
     a_refused_value_falls_back,
     low_soc_tells_once_per_fall,
     charge_window_is_set,
-    bridge_offline_tells_of_both,
+    bridge_offline_tells_of_each,
     a_frozen_and_a_killed_bridge_are_unavailable,
     core_restarts,
     the_broker_restarts,
     energy_is_valid,
     values_are_right,
+    messages_keep_their_distance,
     nothing_is_logged,
 )
 
