@@ -197,9 +197,9 @@ class Broker:
             if session.accepted and not session.subscribing:
                 with self._lock:
                     session.subscribe(self._subscriptions)
+            self._hand_out(session)  # first what the broker retained: it may say what is not true any more
             if session.subscribed and not session.online:
                 self._go_online(session)
-            self._hand_out(session)
             if time.monotonic() - session.heard_at > session.silence_limit(self._config.keepalive):
                 return Ending("silent", "the broker went silent", lived=session.lived())
         if session.ending is not None:
@@ -235,7 +235,7 @@ class Broker:
 
     def _go_online(self, session: Session) -> None:
         session.online = True
-        for topic in session.refused_subscriptions(self._subscriptions):
+        for topic in session.refused:
             log.error("the broker does not let us subscribe to %s; commands from there will not arrive", topic)
         self._on_online()  # what it publishes goes first
         with self._lock:

@@ -81,19 +81,19 @@ class MqttSink:
         """Who wants to hear that a unit is gone for good: device and path. Called by the broker's thread."""
         self.status_topic = f"{self._base}/status"
         subscriptions = [
+            # before the rest, so that what is retained there is known when the bridge says that it is back
+            f"{self._base}/+/availability",
+            f"{self._base}/+/+/availability",
             self.status_topic,
             f"{self._base}/+/refresh",
             f"{self._base}/+/read/+/+",
             f"{self._base}/+/set/#",
             f"{self._base}/+/+/set/#",
-            f"{self._base}/+/availability",
-            f"{self._base}/+/+/availability",
             *self._watched,
         ]
         self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message)
         for device in inboxes:
             self._publish_availability(f"{self._base}/{device}/availability", online=False)
-        self.broker.publish(self._status(b"online"))  # waits, as all does, and behind these; see _on_online
 
     # -- readings, from any device's thread
 
@@ -202,8 +202,9 @@ class MqttSink:
     def _on_online(self) -> None:
         """Say who is there, and then that we are.
 
-        Behind a kill or a long absence the broker may hold an "online" of a device that is away. Told first that we
-        are back, a reader would take its old values for new ones until the rest is told, and start an automation.
+        Behind a kill or a long absence the broker may hold an "online" of a device or module that is away. Told first
+        that we are back, a reader would take its old values for new ones until the rest is told, and start an
+        automation. What the broker held was taken back by now (_correct_availability); that waits before this.
         """
         self.broker.publish_again(lambda topic: topic.endswith("/availability"))
         self.broker.publish(self._status(b"online"))

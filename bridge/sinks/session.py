@@ -21,7 +21,6 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.config import Mqtt
 from bridge.sinks.ending import Ending, from_connack, from_disconnect
@@ -109,7 +108,10 @@ class Session:
         self.largest: Message | None = None
         """The largest message that the broker may not have read yet."""
         self._largest_number = 0
-        self._granted: list[ReasonCode] = []
+        self._asked: dict[int, str] = {}
+        """Topics that the broker has not answered for yet, by the number of their packet."""
+        self.refused: list[str] = []
+        """Topics that the broker does not let us have."""
 
     def connect(self, host: str, port: int, keepalive: int) -> None:
         """Resolve the name, open the connection and send CONNECT. Raises OSError (ssl's and the resolver's too)."""
@@ -119,14 +121,16 @@ class Session:
             self.client.connect(host, port, keepalive)
 
     def subscribe(self, topics: list[str]) -> None:
-        """Ask for the topics; `subscribed` says when the broker has answered."""
+        """Ask for the topics; `subscribed` says when the broker has answered for all of them.
+
+        One packet each: a broker goes through them in order, so what it has retained on the first is here before its
+        answer for the last.
+        """
         self.subscribing = True
-        if self.is_5:
+        for topic in topics:
             # not noLocal: it would hide the will of our own former connection from us
-            options = SubscribeOptions(qos=1)
-            self.client.subscribe([(topic, options) for topic in topics])
-        else:
-            self.client.subscribe([(topic, 1) for topic in topics])
+            _, mid = self.client.subscribe(topic, 1)
+            self._asked[mid or 0] = topic
 
     def close(self) -> None:
         """Say goodbye to the broker; what the kernel still holds is delivered first."""
@@ -234,9 +238,6 @@ class Session:
         if self.ending is None:
             self.ending = ending
 
-    def refused_subscriptions(self, topics: list[str]) -> list[str]:
-        return [topic for topic, code in zip(topics, self._granted, strict=False) if code.is_failure]
-
     def _build_client(self, config: Mqtt, client_id: str, status_topic: str) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -299,10 +300,12 @@ class Session:
         self.server_keepalive = getattr(properties, "ServerKeepAlive", 0)
 
     def _on_subscribe(
-        self, _client: paho.Client, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Properties | None
+        self, _client: paho.Client, _userdata: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        self._granted = codes
-        self.subscribed = True
+        topic = self._asked.pop(mid, None)
+        if topic is not None and any(code.is_failure for code in codes):
+            self.refused.append(topic)
+        self.subscribed = not self._asked
 
     def _on_publish(
         self, _client: paho.Client, _userdata: Any, mid: int, code: ReasonCode, _properties: Properties | None

@@ -81,15 +81,17 @@ def test_an_online_that_nobody_stands_for_is_taken_back(site: Site) -> None:
     assert site.now_retained("b/roof/P1/availability") == b"online"
 
 
-def test_a_device_that_is_away_is_told_before_the_bridge_is_back(site: Site) -> None:
-    """Else its old values would look alive until it is told, if only for a moment: enough to start an automation."""
+def test_who_is_away_is_told_before_the_bridge_is_back(site: Site) -> None:
+    """Else old values would look alive until it is told, if only for a moment: enough to start an automation."""
+    topics = ["b/roof/availability", *(f"b/roof/P{number}/availability" for number in range(16))]
 
     def in_order() -> bool:
         seen = [(m.topic, m.payload) for m in list(site.recorder.messages)]
-        away, back = ("b/roof/availability", b"offline"), ("b/status", b"online")
-        return away in seen and back in seen and seen.index(away) < seen.index(back)
+        away, back = [(topic, b"offline") for topic in topics], ("b/status", b"online")
+        return all(one in seen and seen.index(one) < seen.index(back) for one in away)
 
-    retained(site, "b/roof/availability", b"online")  # as behind a kill
+    for topic in topics:
+        retained(site, topic, b"online")  # as behind a kill
     with Proxy(site.mosquitto.port) as proxy:
         sink = site.start(proxy.port)
         site.recorder.wait_payload("b/status", b"online")
@@ -101,7 +103,8 @@ def test_a_device_that_is_away_is_told_before_the_bridge_is_back(site: Site) -> 
         proxy.mode = "hang"
         proxy.cut()
         site.recorder.wait_payload("b/status", b"offline")
-        retained(site, "b/roof/availability", b"online")  # as a broker does that went back to what it saved last
+        for topic in topics:
+            retained(site, topic, b"online")  # as a broker does that went back to what it saved last
         site.recorder.forget()
         sink.take("roof", Reading(DEVICE, {"count": 1, "voltage": 2.0}, time.monotonic()))
         proxy.cut()
@@ -128,9 +131,7 @@ def test_offline_at_the_end_stays(site: Site) -> None:
     assert site.now_retained("b/status") == b"offline"
 
 
-def test_a_refresh_reaches_the_inbox_and_a_retained_one_does_not(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refresh_reaches_the_inbox_and_a_retained_one_does_not(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     retained(site, "b/roof/refresh", b"")  # an empty retained payload only deletes
     retained(site, "b/roof/refresh", b"old")
     site.start()
