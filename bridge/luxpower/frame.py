@@ -64,7 +64,7 @@ EXCEPTIONS = {
 _ENVELOPE = struct.Struct("<2sHHBB10s")
 _LENGTHS = struct.Struct("<2sHHBB")
 _DATA = struct.Struct("<HBB10sH")
-_REQUEST = struct.Struct("<BB10sH")
+_ADDRESSED = struct.Struct("<BB10s")
 _WORD = struct.Struct("<H")
 _TWO_WORDS = struct.Struct("<HH")
 
@@ -81,12 +81,12 @@ def _crc_tables() -> tuple[tuple[int, ...], tuple[int, ...]]:
 _CRC_LAST, _CRC_FIRST = _crc_tables()
 
 
-def crc(data: bytes) -> int:
-    """Return the CRC-16/MODBUS of `data` (check value 4B37 for ASCII 123456789).
+def crc(data: bytes, value: int = 0xFFFF) -> int:
+    """Return the CRC-16/MODBUS of `data` (check value 4B37 for ASCII 123456789), behind bytes whose CRC is `value`.
 
     Two bytes a step through two tables of 256: the CRC is most of a frame's cost.
     """
-    first, last, value = _CRC_FIRST, _CRC_LAST, 0xFFFF
+    first, last = _CRC_FIRST, _CRC_LAST
     for word in _words_of(len(data) // 2).unpack_from(data):
         value ^= word
         value = first[value & 255] ^ last[value >> 8]
@@ -301,17 +301,30 @@ def _serial_bytes(serial: str) -> bytes:
 
 
 def _envelope(protocol: int, tcp_function: int, datalog_serial: str, payload: bytes) -> bytes:
-    length = 12 + len(payload)
+    return _head(protocol, 12 + len(payload), tcp_function, datalog_serial) + payload
+
+
+@lru_cache(maxsize=64)
+def _head(protocol: int, length: int, tcp_function: int, datalog_serial: str) -> bytes:
     if protocol not in PROTOCOLS or length > LONGEST:
         raise ValueError(f"no frame: protocol {protocol}, length {length}")
-    return _ENVELOPE.pack(PREFIX, protocol, length, 1, tcp_function, _serial_bytes(datalog_serial)) + payload
+    return _ENVELOPE.pack(PREFIX, protocol, length, 1, tcp_function, _serial_bytes(datalog_serial))
+
+
+@lru_cache(maxsize=64)
+def _addressed(function: int, inverter_serial: str) -> tuple[bytes, int]:
+    """Return what the data of every such request begins with, and its CRC."""
+    data = _ADDRESSED.pack(0, function, _serial_bytes(inverter_serial))
+    return data, crc(data)
 
 
 def _data_frame(request: Read | Write | WriteMany, function: int, register: int, part: bytes) -> bytes:
     if not 0 <= register <= 0xFFFF:
         raise ValueError(f"{register} is no register")
-    data = _REQUEST.pack(0, function, _serial_bytes(request.inverter_serial), register) + part
-    payload = _WORD.pack(len(data) + 2) + data + _WORD.pack(crc(data))
+    addressed, begun = _addressed(function, request.inverter_serial)
+    rest = _WORD.pack(register) + part
+    length = len(addressed) + len(rest) + _WORD.size
+    payload = _WORD.pack(length) + addressed + rest + _WORD.pack(crc(rest, begun))
     return _envelope(request.protocol, DATA, request.datalog_serial, payload)
 
 
