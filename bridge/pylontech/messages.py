@@ -34,7 +34,7 @@ from bridge.fields import (
 )
 from bridge.pylontech import values as v
 from bridge.pylontech.frame import encode
-from bridge.pylontech.plausible import RANGES, check_capacity, check_cells, check_ranges, refuse
+from bridge.pylontech.plausible import RANGES, check_capacity, check_cells, check_ranges, ranges_of, refuse
 from bridge.pylontech.values import Values
 
 DIAGNOSTIC, HIDDEN = Level.DIAGNOSTIC, Level.HIDDEN
@@ -69,8 +69,6 @@ def group_request(command: int, group: int) -> bytes:
 LAST_CELL_SENSOR = max(v.TEMPERATURE_GROUPS)
 ABSENT_SENSOR = (0x0000, 0xFFFF)
 
-# fmt: off
-# fmt: on
 MEASURED = (
     k.VOLTAGE,
     k.CURRENT,
@@ -86,6 +84,7 @@ MEASURED = (
     k.HOTTEST,
     k.HOTTEST_SENSOR,
 )
+MEASURED_RANGES = ranges_of(MEASURED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class _Shape:
 def _shape(cells: int, sensors: int) -> _Shape:
     fields = (*MEASURED, *v.temperatures(sensors)[1:], *v.cell_voltages(cells))
     return _Shape(
-        struct.Struct(f">B{cells}HB{sensors}HhHHBHH"), cells, sensors, tuple(field.key for field in fields)
+        struct.Struct(f">x{cells}Hx{sensors}HhHHBHH"), cells, sensors, tuple(field.key for field in fields)
     )
 
 
@@ -156,7 +155,7 @@ def _analog_record(info: bytes, at: int) -> tuple[Values, int, int]:
     """Return one module's values, where its record ends and its item count."""
     try:
         shape = _shape(info[at], info[at + 1 + 2 * info[at]])
-        _, *raw = shape.record.unpack_from(info, at)
+        raw = shape.record.unpack_from(info, at)
     except (IndexError, struct.error) as err:
         raise ProtocolError("length", "the announced cells and temperatures run past the end", info) from err
     if not shape.cells or not shape.sensors:
@@ -170,7 +169,7 @@ def _analog_record(info: bytes, at: int) -> tuple[Values, int, int]:
     millivolts = raw[: shape.cells]
     check_cells(millivolts, voltage)
     check_capacity(remaining, total)
-    degrees = [None if kelvin in ABSENT_SENSOR else (kelvin - 2731) / 10 for kelvin in raw[shape.cells + 1 : -6]]
+    degrees = [None if kelvin in ABSENT_SENSOR else (kelvin - 2731) / 10 for kelvin in raw[shape.cells : -6]]
     low, high = min(millivolts), max(millivolts)
     # In the order of _Shape.keys, which begins with MEASURED.
     values: Values = dict(zip(shape.keys, (
@@ -179,7 +178,7 @@ def _analog_record(info: bytes, at: int) -> tuple[Values, int, int]:
         low / 1000, millivolts.index(low) + 1, high / 1000, millivolts.index(high) + 1, (high - low) / 1000,
         *_cell_temperatures(degrees), *degrees[1:], *[value / 1000 for value in millivolts],
     ), strict=True))  # fmt: skip
-    check_ranges(values)
+    check_ranges(values, ranges=MEASURED_RANGES)
     return values, end, items
 
 

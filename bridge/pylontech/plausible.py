@@ -8,11 +8,12 @@ with its reason, never repaired: a value is taken as it is or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge import battery as k
 from bridge.errors import ProtocolError
+from bridge.fields import Field
 from bridge.pylontech import values as v
 from bridge.pylontech.values import Values, number
 
@@ -67,9 +68,14 @@ SUMMED = {
 }
 
 
-def check_ranges(values: Values, modules: int = 1) -> None:
-    """Raise ProtocolError "implausible" when a known value is outside RANGES, for that many modules together."""
-    for key, (low, high) in RANGES.items():
+def ranges_of(fields: Iterable[Field]) -> dict[str, tuple[float, float]]:
+    """Return those of RANGES that values of such fields can have."""
+    return {field.key: RANGES[field.key] for field in fields if field.key in RANGES}
+
+
+def check_ranges(values: Values, modules: int = 1, ranges: Mapping[str, tuple[float, float]] = RANGES) -> None:
+    """Raise ProtocolError "implausible" when a known value is out of range, for that many modules together."""
+    for key, (low, high) in ranges.items():
         value = values.get(key)
         if value is None or isinstance(value, str) or low <= value <= high:
             continue
