@@ -114,10 +114,10 @@ class FairLink:
         self._wire.put_here += len(data)
         self._link.write(data, deadline)
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
         left = deadline - self._clock.monotonic()
         excused = self._clock.excused(-left)
-        data = self._took(self._link.read(time.monotonic() + left))
+        data = self._took(self._link.read(time.monotonic() + left, expected))
         if not data and excused:
             self._wire.settle()
             data = self._took(self._link.read(time.monotonic() + UNDER_WAY if self._wire.under_way() else 0.0))

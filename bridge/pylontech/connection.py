@@ -96,7 +96,8 @@ class Line:
         end = deadline + IN_ALL
         begun = False
         while True:
-            data = self._link.read(min(deadline, end))
+            # a damaged LENGTH must not make us wait for what no answer has
+            data = self._link.read(min(deadline, end), min(self._decoder.missing(), question.size))
             now = time.monotonic()
             if not data:
                 raise self._nothing(question)

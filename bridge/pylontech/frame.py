@@ -158,6 +158,19 @@ class Decoder:
                 return decode(raw)
         return None
 
+    def missing(self) -> int:
+        """Return how many characters the frame under way lacks, by its LENGTH where that has come; at least 1."""
+        start = self._buffer.rfind(SOI)
+        if start < 0:
+            return 1
+        size = SMALLEST
+        characters = self._buffer[start + 9 : start + 13]
+        if len(characters) == 4 and not characters.translate(None, HEX):
+            length = int(characters, 16)
+            if length == length_word(length & 0xFFF):
+                size += length & 0xFFF
+        return max(1, size - len(self._buffer) + start)
+
     def clear(self) -> None:
         """Forget what came so far: an unfinished frame must not meet the next reply."""
         self._buffer.clear()

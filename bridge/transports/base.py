@@ -73,9 +73,11 @@ class Stop:
 class Link(Protocol):
     """An open port. Owned by one thread; failures of any kind come as LinkError."""
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
         """Return what has arrived, at least one byte, or b"" when the deadline has passed.
 
+        `expected` is how many bytes are still to come if all goes well: a slow line is not looked at again
+        before they can be there. It promises nothing, fewer or more may come.
         Raises LinkError when the port is gone, Stopped when the program stops.
         """
 
@@ -107,7 +109,7 @@ class DescriptorLink:
         self._readable.register(fd, select.POLLIN)
         self._readable.register(stop.fileno(), select.POLLIN)
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, _expected: int = 1, /) -> bytes:
         while True:
             data = self._take()
             if data is not None:

@@ -66,7 +66,7 @@ class HidapiLink:
         self._name = name
         self._stop = stop
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, _expected: int = 1, /) -> bytes:
         while True:
             left = deadline - time.monotonic()
             data = self._call("read", REPORT, *([max(1, int(min(left, SLICE) * 1000))] if left > 0 else []))

@@ -11,15 +11,56 @@ import fcntl
 import os
 import sys
 import termios
+import time
 
-from bridge.errors import LinkError
+from bridge.errors import LinkError, Stopped
 from bridge.transports.base import DescriptorLink, Stop, open_failure
 
 RIGHTS = "add the bridge's user to the group dialout"
 
 
+BITS = 10
+"""On the wire for each byte: 8N1."""
+EARLIER = 0.97
+"""Of the time that bytes should take: no two answers are alike to the last bit."""
+SHORTEST_PAUSE = 0.02
+"""Seconds below which a wait for several bytes is not worth it: whoever sleeps long gets up late."""
+
+
 class SerialLink(DescriptorLink):
-    """An open serial port."""
+    """An open serial port.
+
+    A port hands over byte by byte, and being woken for each costs more than all else the bridge does with them;
+    so `read` waits as long as all but the last one of the `expected` bytes take at least. How long a byte takes is
+    seen from the last answer, since a port may be a pty or lead through a network: never longer than by its speed.
+    """
+
+    def __init__(self, fd: int, name: str, baud: int, stop: Stop) -> None:
+        super().__init__(fd, name, stop)
+        self._slowest = BITS / baud
+        self._pace = 0.0
+        self._began = self._ended = 0.0
+        self._followed = 0
+
+    def write(self, data: bytes, deadline: float) -> None:
+        if self._began:
+            seen = (self._ended - self._began) / self._followed if self._followed else 0.0
+            self._pace = min(self._slowest, seen)
+            self._began, self._followed = 0.0, 0
+        super().write(data, deadline)
+
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
+        pause = (expected - 1) * self._pace * EARLIER
+        if SHORTEST_PAUSE < pause < deadline - time.monotonic() and self._stop.wait(pause):
+            raise Stopped
+        data = super().read(deadline)
+        if data:
+            self._ended = time.monotonic()
+            if self._began:
+                self._followed += len(data)
+            else:
+                self._began = self._ended
+        return data
 
     def set_baud(self, baud: int) -> None:
         """Change the speed; what came in at the old one is thrown away. Waits for nothing.
@@ -27,6 +68,7 @@ class SerialLink(DescriptorLink):
         Raises LinkError when the port does not know the speed, and when it has not yet sent what was written.
         """
         speed = getattr(termios, f"B{baud}", None)
+        self._slowest = BITS / baud
         if speed is None:
             raise LinkError(f"{self._name}: cannot be set to {baud} baud")
         try:
@@ -73,7 +115,7 @@ def open_serial(port: str, baud: int, stop: Stop) -> SerialLink:
     except (OSError, termios.error) as err:
         os.close(fd)
         raise open_failure(port, err, RIGHTS) from err
-    return SerialLink(fd, port, stop)
+    return SerialLink(fd, port, baud, stop)
 
 
 def _finish(fd: int, port: str) -> None:

@@ -32,6 +32,8 @@ SENDING = 2.0
 SETTLED_AFTER = 10.0
 """Longer than any answer to an earlier question can take."""
 
+REFUSED = len(b"(NAK\x73\x73\r")
+
 _BETWEEN_REPLIES = b"\x00\n"
 """Filling of USB reports, and the LF some firmwares send behind CR: no sign of trouble."""
 
@@ -66,6 +68,7 @@ class Line:
         self._link = link
         self._tally = tally
         self._form: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         self._settled_from = 0.0
 
     @property
@@ -146,9 +149,11 @@ class Line:
 
     def _listen(self, hearing: Hearing, sent: float) -> Answer:
         deadline, end = sent + FIRST_BYTE, sent + IN_ALL
+        received = 0
         while True:
-            data = self._link.read(min(deadline, end))
+            data = self._link.read(min(deadline, end), self._expected(hearing.command, received))
             now = time.monotonic()
+            received += len(data)
             if data:
                 log.debug("rx %s", data.hex(" "))
                 if now > min(deadline, end):
@@ -158,9 +163,18 @@ class Line:
                 deadline = now + BETWEEN
             decoded = hearing.hear(data)
             if decoded is not None:
+                self._sizes[hearing.command] = received
                 return Answer(decoded, now)
             if not data or now >= end:
                 raise hearing.failure or NoReply(f"{hearing.command}: no answer")
+
+
+    def _expected(self, command: str, received: int) -> int:
+        """Return how many bytes are to come if the answer is as long as the last one; it may be a refusal, too."""
+        if not received:
+            return 1
+        size = REFUSED if received < REFUSED else self._sizes.get(command, 0)
+        return max(1, size - received)
 
 
 def _nothing(_payload: str) -> Decoded:

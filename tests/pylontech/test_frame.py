@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bridge.errors import ProtocolError
 from bridge.pylontech.frame import (
     LARGEST,
+    SMALLEST,
     Decoder,
     Frame,
     Refusal,
@@ -202,6 +203,25 @@ def test_an_unfinished_reply_says_what_is_missing() -> None:
     assert decoder.unfinished() == "incomplete"
     decoder.clear()
     assert decoder.unfinished() == "no reply"
+
+
+def test_a_frame_under_way_says_how_many_characters_it_lacks() -> None:
+    decoder = Decoder()
+    assert decoder.missing() == 1
+    decoder.receive(b"\xff\x00")
+    assert decoder.missing() == 1, "noise announces nothing"
+    for number in range(1, len(WHOLE)):
+        decoder.receive(WHOLE[number - 1 : number])
+        known = len(WHOLE) if number >= 13 else SMALLEST
+        assert decoder.missing() == known - number, number
+    assert len(WHOLE) > SMALLEST
+
+
+@pytest.mark.parametrize("length", [b"F0FD", b"zzzz", b"00 1", b"\xff\xff\xff\xff"])
+def test_a_damaged_length_announces_no_characters(length: bytes) -> None:
+    decoder = Decoder()
+    decoder.receive(WHOLE[:9] + length)
+    assert decoder.missing() == SMALLEST - 13
 
 
 def test_b14_a_reply_of_another_address_is_foreign() -> None:

@@ -81,6 +81,61 @@ def test_stop_wakes_a_waiting_read(link: SerialLink, stop: Stop) -> None:
     assert isinstance(waiting.result(), Stopped)
 
 
+def at_its_pace(line: Pty, link: SerialLink) -> None:
+    """Let the link see an answer that takes as long as its speed says, or longer."""
+    link.write(b"QMOD", far())
+    for byte in b"(B":
+        os.write(line.master, bytes([byte]))
+        assert link.read(far()) == bytes([byte])
+        time.sleep(20 / 2400)
+    link.write(b"QPIGS", far())
+
+
+def test_a_slow_line_is_not_looked_at_before_the_expected_bytes_can_be_there(line: Pty, link: SerialLink) -> None:
+    at_its_pace(line, link)
+    waiting = Waiting(lambda: link.read(far(), 200))  # 0.8 s at 2400 baud
+    waiting.sleeps()
+    for _ in range(199):
+        os.write(line.master, b"x")
+    assert waiting.result() == b"x" * 199
+
+
+def test_bytes_that_were_expected_and_do_not_come_are_no_failure(line: Pty, link: SerialLink) -> None:
+    at_its_pace(line, link)
+    waiting = Waiting(lambda: link.read(far(), 20))
+    waiting.sleeps()
+    os.write(line.master, b"(NAKss\r")
+    assert waiting.result() == b"(NAKss\r"
+
+
+def test_no_more_bytes_are_expected_than_can_come_before_the_deadline(line: Pty, link: SerialLink) -> None:
+    at_its_pace(line, link)
+    waiting = Waiting(lambda: link.read(time.monotonic() + 5, 2000))  # 8 s
+    waiting.sleeps()
+    os.write(line.master, b"x")
+    assert waiting.result() == b"x"
+
+
+def test_a_line_that_is_quicker_than_its_speed_is_not_waited_for(line: Pty, link: SerialLink) -> None:
+    at_its_pace(line, link)
+    link.write(b"QMOD", far())
+    os.write(line.master, b"(B")
+    assert link.read(far()) == b"(B"
+    link.write(b"QPIGS", far())
+    waiting = Waiting(lambda: link.read(far(), 2000))
+    waiting.sleeps()
+    os.write(line.master, b"x")
+    assert waiting.result() == b"x"
+
+
+def test_stop_wakes_a_read_that_expects_many_bytes(line: Pty, link: SerialLink, stop: Stop) -> None:
+    at_its_pace(line, link)
+    waiting = Waiting(lambda: link.read(far(), 6000))  # 24 s
+    waiting.sleeps()
+    stop.set()
+    assert isinstance(waiting.result(), Stopped)
+
+
 def test_what_came_before_the_opening_is_thrown_away(line: Pty, stop: Stop) -> None:
     slave = os.open(line.path, os.O_RDWR | os.O_NOCTTY)
     os.write(line.master, b"old\n")

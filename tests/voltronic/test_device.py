@@ -443,7 +443,7 @@ class Noise:
     def write(self, data: bytes, deadline: float) -> None:
         self.asked.append(self.now)
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
         self.now += 0.01
         return bytes(range(0x80, 0xA0)) if self.now <= deadline else b""
 
@@ -457,6 +457,36 @@ def test_b7_endless_noise_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) 
     first, second = noise.asked
     assert second - first == pytest.approx(IN_ALL, abs=0.02)
     assert noise.now - second == pytest.approx(IN_ALL, abs=0.02)
+
+
+class Listened:
+    """A link that notes how many bytes each read expects; its answers come in pieces of so many."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+        self.expected: list[int] = []
+
+    def drain(self) -> bytes:
+        return b""
+
+    def write(self, data: bytes, deadline: float) -> None:
+        pass
+
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
+        self.expected.append(expected)
+        return self._pieces.pop(0)
+
+
+def test_what_an_answer_lacks_is_known_from_the_one_before() -> None:
+    whole = reply(STATUS)
+    pieces = [whole[:1], whole[1:20], whole[20:]]
+    link = Listened(pieces * 2)
+    line = connection.Line(link, Tally())  # type: ignore[arg-type]
+    line.ask(connection.PI30_SPEECH, "QPIGS", str)
+    assert link.expected == [1, len(NAK) - 1, 1], "the first one may be as long as it likes, but not shorter than no"
+    link.expected.clear()
+    line.ask(connection.PI30_SPEECH, "QPIGS", str)
+    assert link.expected == [1, len(NAK) - 1, len(whole) - 20]
 
 
 def test_b7_after_endless_noise_the_next_question_is_answered(rig: Make) -> None:
@@ -492,11 +522,11 @@ class StandsStill:
         self._link = link
         self._seconds = seconds
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
         if self._seconds:
             time.sleep(self._seconds)
             self._seconds = 0.0
-        return self._link.read(deadline)
+        return self._link.read(deadline, expected)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
