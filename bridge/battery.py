@@ -143,7 +143,7 @@ MODULES_OFFLINE = Key("modules_offline", f.COUNT, "Modules offline", 0, 256)
 """How many a stack has, as the device itself counts them: it knows of those that never answered."""
 BLOCKING_CHARGE = Field("modules_blocking_charge", f.COUNT, "Modules blocking charge", level=DIAGNOSTIC)
 BLOCKING_DISCHARGE = Field("modules_blocking_discharge", f.COUNT, "Modules blocking discharge", level=DIAGNOSTIC)
-ALARM = Field("alarm", f.PROBLEM, "Alarm")
+ALARM = Field("alarm", f.PROBLEM, "Alarm", first=True)
 
 # Limits that a stack states once, for each of its modules.
 EACH_CHARGE_LIMIT = Key("module_charge_current_limit", f.CURRENT, "Charge current limit of a module", 0.0, 500.0,

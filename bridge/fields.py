@@ -72,7 +72,8 @@ class Field:
 
     Every maker's table rows are subclasses that add where the value stands in that protocol. `key`
     is a contract and never renamed. `name` is in sentence case and does not repeat the device's.
-    `options` are all texts an ENUM value can take.
+    `options` are all texts an ENUM value can take. `first` is for what a person looks for before
+    others of its kind: totals before their parts.
     """
 
     key: str
@@ -80,6 +81,7 @@ class Field:
     name: str
     level: Level = field(default=Level.MAIN, kw_only=True)
     options: tuple[str, ...] = field(default=(), kw_only=True)
+    first: bool = field(default=False, kw_only=True)
 
 
 class Channel(Enum):

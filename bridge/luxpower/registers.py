@@ -143,11 +143,11 @@ INPUT_ROWS = (
     Row("e_pv_all_3", ENERGY_TOTAL, "PV 3 energy", 44, u32, 10, within=LIFETIME_KWH),
     Row("e_inv_all", ENERGY_TOTAL, "Inverter output energy", 46, u32, 10, within=LIFETIME_KWH),
     Row("e_rec_all", ENERGY_TOTAL, "AC charge energy", 48, u32, 10, within=LIFETIME_KWH),
-    Row("e_chg_all", ENERGY_TOTAL, "Battery charge energy", 50, u32, 10, within=LIFETIME_KWH),
-    Row("e_dischg_all", ENERGY_TOTAL, "Battery discharge energy", 52, u32, 10, within=LIFETIME_KWH),
+    Row("e_chg_all", ENERGY_TOTAL, "Battery charge energy", 50, u32, 10, within=LIFETIME_KWH, first=True),
+    Row("e_dischg_all", ENERGY_TOTAL, "Battery discharge energy", 52, u32, 10, within=LIFETIME_KWH, first=True),
     Row("e_eps_all", ENERGY_TOTAL, "EPS energy", 54, u32, 10, within=LIFETIME_KWH),
-    Row("e_to_grid_all", ENERGY_TOTAL, "Export energy", 56, u32, 10, within=LIFETIME_KWH),
-    Row("e_to_user_all", ENERGY_TOTAL, "Import energy", 58, u32, 10, within=LIFETIME_KWH),
+    Row("e_to_grid_all", ENERGY_TOTAL, "Export energy", 56, u32, 10, within=LIFETIME_KWH, first=True),
+    Row("e_to_user_all", ENERGY_TOTAL, "Import energy", 58, u32, 10, within=LIFETIME_KWH, first=True),
     Row("fault", TEXT, "Faults", 60, u32, bit_names=FAULTS, level=DIAGNOSTIC),
     Row("warning", TEXT, "Warnings", 62, u32, bit_names=WARNINGS, level=DIAGNOSTIC),
     Row("t_inner", TEMPERATURE, "Internal temperature", 64, i16, level=DIAGNOSTIC, within=CELSIUS),
@@ -393,13 +393,13 @@ HOUSE_ENERGY = ("e_to_user_day", "e_inv_day", "e_rec_day", "e_to_grid_day", "e_e
 VERSIONS = ("model_code", "communication_version", "control_version")
 
 INPUT_DERIVED = (
-    Derived("p_pv", ACTIVE_POWER, "PV power", PV_POWER, _total),
-    Derived("p_battery", ACTIVE_POWER, "Battery power", ("p_charge", "p_discharge"), _difference),
-    Derived("p_grid", ACTIVE_POWER, "Grid power", ("p_to_user", "p_to_grid"), _difference),
-    Derived("p_house", ACTIVE_POWER, "House consumption", HOUSE_POWER, _house_power),
-    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, _total),
+    Derived("p_pv", ACTIVE_POWER, "PV power", PV_POWER, _total, first=True),
+    Derived("p_battery", ACTIVE_POWER, "Battery power", ("p_charge", "p_discharge"), _difference, first=True),
+    Derived("p_grid", ACTIVE_POWER, "Grid power", ("p_to_user", "p_to_grid"), _difference, first=True),
+    Derived("p_house", ACTIVE_POWER, "House consumption", HOUSE_POWER, _house_power, first=True),
+    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, _total, first=True),
     Derived("e_house_day", ENERGY_DAY, "House energy today", HOUSE_ENERGY, _house_energy),
-    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, _total),
+    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, _total, first=True),
 )
 # fmt: on
 

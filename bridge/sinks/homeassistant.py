@@ -23,7 +23,8 @@ Component: TypeAlias = dict[str, Any]
 MOST_MAIN = 20
 """Entities without a category on one device: what fits on the first card a person sees of it."""
 QUOTAS = (("battery", 1), ("enum", 2), ("problem", 2), ("power", 8), ("energy_storage", 1), ("energy", 6))
-"""What goes first where a unit has more of them, by device class and how many; the rest in the order of its table."""
+"""What goes first where a unit has more of them, by device class and how many; the rest in the order of its table.
+Within each, what its table calls first."""
 
 LONGEST_STATE = 255
 """Characters that Home Assistant keeps of a state; a longer one is a warning at every message."""
@@ -294,8 +295,15 @@ def button(name: str, topic: str, payload: str = "press", category: str = "confi
 
 
 def main_keys(fields: Sequence[Field], room: int = MOST_MAIN) -> set[str]:
-    """Return which values are shown without a category: all that the tables call main, as far as there is room."""
-    candidates = [item for item in fields if item.level is Level.MAIN]
+    """Return which values are shown without a category: all that the tables call main, as far as there is room.
+
+    More alarms than their quota are the bits of a word, and not for the first card, one as little as another; what
+    sums them up is marked as first.
+    """
+    candidates = sorted((item for item in fields if item.level is Level.MAIN), key=lambda item: not item.first)
+    alarms = {item.key for item in candidates if item.quantity.device_class == "problem" and not item.first}
+    if len(alarms) > dict(QUOTAS)["problem"]:
+        candidates = [item for item in candidates if item.key not in alarms]
     if len(candidates) <= room:
         return {item.key for item in candidates}
     chosen: list[str] = []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bridge import summary
 from bridge.devices import SLICES
 from bridge.energy import METERS
-from bridge.fields import CURRENT, ENUM, FLAG, PERCENT, PLAIN, SOC, TEXT, TIMESTAMP, VOLTAGE, Field, Level
+from bridge.fields import CURRENT, ENUM, FLAG, PERCENT, PLAIN, PROBLEM, SOC, TEXT, TIMESTAMP, VOLTAGE, Field, Level
 from bridge.settings import Choice, Clock, Number, Press, Risk, Setting, Switch, Window, scaled, whole
 from bridge.sinks import homeassistant as ha
 from tests.sinks.ha_rules import complaints, expanded
@@ -113,8 +113,29 @@ def test_more_main_values_than_fit_are_diagnostic_but_the_telling_ones_stay() ->
     made = components(described(fields=fields, energy=METERS[0].fields))
     plain = [name for name, one in made.items() if "entity_category" not in one]
     assert len(plain) == 20
-    assert {"sensor_soc", "sensor_status", "sensor_p_charge", "sensor_p_discharge"} <= set(plain)
+    telling = {"soc", "status", "p_pv", "p_battery", "p_grid", "p_house", "e_to_user_all", "e_to_grid_all", "e_pv_all"}
+    assert {f"sensor_{key}" for key in telling} <= set(plain)
     assert components(described(fields=fields, energy=METERS[0].fields)) == made
+
+
+@pytest.mark.parametrize("title", [one for one in documented() if one.startswith("pylontech") and "module" in one])
+def test_the_bits_of_an_alarm_word_are_diagnostic(title: str) -> None:
+    made = components(described(fields=documented()[title]))
+    alarms = [one for one in made.values() if one.get("device_class") == "problem"]
+    assert len(alarms) > 2
+    assert {one.get("entity_category") for one in alarms} == {"diagnostic"}
+
+
+def test_what_sums_up_the_alarms_is_not_one_of_their_bits() -> None:
+    stack, more = (documented()[f"pylontech: stack on RS485{with_more}"] for with_more in ("", ", with inverter_set"))
+    made = components(described(fields=(*stack, *more)))
+    assert "entity_category" not in made["binary_sensor_alarm"]
+    assert made["binary_sensor_high_voltage_warning"]["entity_category"] == "diagnostic"
+
+
+def test_an_alarm_or_two_stand_on_the_first_card() -> None:
+    fields = tuple(Field(key, PROBLEM, key) for key in ("Fault", "Warning"))
+    assert [one.get("entity_category") for one in components(described(fields=fields)).values()][:2] == [None, None]
 
 
 def test_what_is_hidden_is_there_but_disabled() -> None:
