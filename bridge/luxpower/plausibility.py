@@ -62,8 +62,13 @@ class Counters:
         return 0 <= value - last.value <= self._rate * max(0.0, at - last.at) + SLACK
 
     def _believe(self, key: str, value: float, at: float) -> None:
-        self._believed[key] = _Point(value, at)
-        self._doubted.pop(key, None)
+        point = self._believed.get(key)
+        if point is None:
+            self._believed[key] = _Point(value, at)
+        else:
+            point.value, point.at = value, at
+        if self._doubted:
+            self._doubted.pop(key, None)
 
 
 def keep_possible(plan: Plan, values: dict[str, Value]) -> list[str]:

@@ -53,7 +53,10 @@ class Shape:
         taken = list(self._take(values))
         for place in self._words:
             word = taken[place]
-            taken[place] = encode_basestring(word) if type(word) is str else _to_json(word)
+            if type(word) is bool:
+                taken[place] = "true" if word else "false"
+            else:
+                taken[place] = encode_basestring(word) if type(word) is str else _to_json(word)
         return (self._text % tuple(taken)).encode()
 
 

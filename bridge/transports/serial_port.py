@@ -26,6 +26,9 @@ EARLIER = 0.97
 SHORTEST_PAUSE = 0.02
 """Seconds below which a wait for several bytes is not worth it: whoever sleeps long gets up late."""
 
+MOST_LET_DOWN = 6
+"""Waits in a row that were of no use, as far as they are counted."""
+
 
 class SerialLink(DescriptorLink):
     """An open serial port.
@@ -33,6 +36,8 @@ class SerialLink(DescriptorLink):
     A port hands over byte by byte, and being woken for each costs more than all else the bridge does with them;
     so `read` waits as long as all but the last one of the `expected` bytes take at least. How long a byte takes is
     seen from the last answer, since a port may be a pty or lead through a network: never longer than by its speed.
+    Where a wait brings much less than was expected, the next answers are read as they come: 2, then 4, up to 64 of
+    them; some ends give no more before what they gave has been read.
     """
 
     def __init__(self, fd: int, name: str, baud: int, stop: Stop) -> None:
@@ -41,19 +46,25 @@ class SerialLink(DescriptorLink):
         self._pace = 0.0
         self._began = self._ended = 0.0
         self._followed = 0
+        self._let_down = self._unhurried = 0
 
     def write(self, data: bytes, deadline: float) -> None:
         if self._began:
             seen = (self._ended - self._began) / self._followed if self._followed else 0.0
             self._pace = min(self._slowest, seen)
             self._began, self._followed = 0.0, 0
+            if self._unhurried:
+                self._pace, self._unhurried = 0.0, self._unhurried - 1
         super().write(data, deadline)
 
     def read(self, deadline: float, expected: int = 1, /) -> bytes:
         pause = (expected - 1) * self._pace * EARLIER
-        if SHORTEST_PAUSE < pause < deadline - time.monotonic() and self._stop.wait(pause):
+        pausing = SHORTEST_PAUSE < pause < deadline - time.monotonic()
+        if pausing and self._stop.wait(pause):
             raise Stopped
         data = super().read(deadline)
+        if pausing:
+            self._judge(2 * len(data) >= expected)
         if data:
             self._ended = time.monotonic()
             if self._began:
@@ -61,6 +72,12 @@ class SerialLink(DescriptorLink):
             else:
                 self._began = self._ended
         return data
+
+    def _judge(self, useful: bool) -> None:
+        """Take note whether it was worth waiting for several bytes at once."""
+        self._let_down = 0 if useful else min(self._let_down + 1, MOST_LET_DOWN)
+        if not useful:
+            self._pace, self._unhurried = 0.0, 2**self._let_down
 
     def set_baud(self, baud: int) -> None:
         """Change the speed; what came in at the old one is thrown away. Waits for nothing.

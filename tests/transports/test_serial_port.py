@@ -128,6 +128,19 @@ def test_a_line_that_is_quicker_than_its_speed_is_not_waited_for(line: Pty, link
     assert waiting.result() == b"x"
 
 
+def test_a_line_that_gives_no_more_before_it_is_read_is_not_waited_for_again(line: Pty, link: SerialLink) -> None:
+    for twice in (1, 2):
+        at_its_pace(line, link)
+        os.write(line.master, b"(")
+        assert link.read(far(), 30) == b"(", "0.12 s of waiting that brought one byte"
+        for _ in range(twice):
+            at_its_pace(line, link)
+            waiting = Waiting(lambda: link.read(far(), 6000))  # 24 s
+            waiting.sleeps()
+            os.write(line.master, b"x")
+            assert waiting.result() == b"x"
+
+
 def test_stop_wakes_a_read_that_expects_many_bytes(line: Pty, link: SerialLink, stop: Stop) -> None:
     at_its_pace(line, link)
     waiting = Waiting(lambda: link.read(far(), 6000))  # 24 s
