@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from bridge.fields import Reading
 from bridge.options import option
@@ -53,7 +53,7 @@ class WritableOptions(DeviceOptions):
                 yield key, "is of no use without writes: true"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Tally:
     """What happened on one device's line, for `{base}/health`. Written by the owning thread only."""
 
@@ -71,8 +71,7 @@ class Tally:
         self.last_failure = text
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What the program gives a device to live with.
 
     `beat` must be called at least every few seconds by anything that takes long, so that the
@@ -87,8 +86,7 @@ class Context:
     """Where writes of settings are recorded; None where none are allowed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Who answered on a port that somebody looked at: in words, and as an entry of `devices` with a name to change.
 
     A slice whose devices are on ports offers ``sound_out_port(port, stop) -> list[Found]``.

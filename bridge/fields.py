@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Value: TypeAlias = float | int | str | bool | None
 """One value of a state topic. None is "not known" and becomes JSON null; it is never replaced by 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(NamedTuple):
     """A physical quantity as Home Assistant knows it.
 
     `decimals` is the resolution worth showing. `unit` None means a plain number or a text.
@@ -66,7 +65,7 @@ class Level(Enum):
     """Diagnostic, and disabled in Home Assistant until someone asks for it: cells, raw words."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One published value: its JSON key, quantity and name for people.
 
@@ -99,8 +98,7 @@ class Channel(Enum):
     """What another program's scheme would tell, for the sink that carries that scheme; `topic` is below its root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A thing with an identity of its own: a device, or a part of one (a module, a parallel inverter).
 
     `path` is "" for the configured device itself, else one topic level: the part's serial number or
@@ -125,8 +123,7 @@ class Unit:
     Each shows what it is under the same key in `settings` or, where that has none, in `fields`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a unit's values are, as of one moment.
 
     `at` is time.monotonic() when the last byte of the frame behind it came in. Without `topic` the

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 CAPACITY = 64
 """Commands waiting for one device. A flood past it is refused: whoever sends faster than a bus can
@@ -17,7 +17,7 @@ BURST, REFILL = 32, 4.0
 disk, even when it is refused; what comes faster is counted and told in one answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Refresh:
     """Read everything again, now."""
 
@@ -33,8 +33,7 @@ class ReadRegisters:
     """Comes back with the answer (Reading.tag)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetSetting:
+class SetSetting(NamedTuple):
     """Set one setting of one unit: what came on a set topic, unread.
 
     `setting` is the topic's end, "ac_charge" or "hold/64"; `arrived` the time.monotonic() of its arrival, `expires`
@@ -52,8 +51,7 @@ class SetSetting:
     tag: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """A command in the words of another program whose scheme a device offers; its slice says what is meant.
 
     `path` is the topic's end, "set/ac_charge"; the rest as in SetSetting.

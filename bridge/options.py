@@ -15,9 +15,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -83,8 +83,7 @@ class Secret:
         raise TypeError("a secret is not stored")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """What a key's value must be beyond its type. Lists and mappings apply it to each of their scalars."""
 
     doc: str = ""

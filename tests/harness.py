@@ -27,8 +27,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.shared import REPOSITORY
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = 3_000
-_LOWEST = 20_000 + _PORTS * (_WORKER % 4)
+_PORTS = 1_500
+_LOWEST = 20_000 + _PORTS * (_WORKER % 8)
 """Workers of one run have ports of their own: one that is free for a moment is free for several who look at once."""
 _next_port = itertools.count(os.getpid() * 211)
 

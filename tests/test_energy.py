@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +188,9 @@ def test_a_counter_that_turns_up_later_ends_the_estimate(site: Site) -> None:
     pv = Field("pv1_power", ACTIVE_POWER, "PV1 power")
     lone = Unit("", "roof", (pv,), 10.0)
     site.go(5, unit=lone)
-    site.go(5, unit=replace(lone, fields=(pv, Field("pv_energy_total", ENERGY_TOTAL, "PV energy total"))))
-    site.go(5, unit=replace(lone))  # the link was opened anew, and it has not said so yet
-    site.go(int(FIRST) + 2, unit=replace(lone))
+    site.go(5, unit=lone._replace(fields=(pv, Field("pv_energy_total", ENERGY_TOTAL, "PV energy total"))))
+    site.go(5, unit=lone._replace())  # the link was opened anew, and it has not said so yet
+    site.go(int(FIRST) + 2, unit=lone._replace())
     assert site.outlet.published == []
 
 

@@ -171,7 +171,7 @@ class Inverter:
             self._holds.learn(family)
         firmware = firmware if isinstance(firmware, str) else None
         if (model, firmware) != (self.unit.model, self.unit.firmware):
-            self.unit = replace(self.unit, model=model, firmware=firmware)
+            self.unit = self.unit._replace(model=model, firmware=firmware)
 
     def _of_packs(self, packs: list[dict[str, Value]], at: float, refused: list[str]) -> Iterator[Reading]:
         for values in packs:

@@ -117,7 +117,7 @@ class Mirror:
         offered = zip(NUMBERS, rows, strict=True)
         fields = tuple(replace(row, key=number.name) for number, row in offered if percent or row.divisor == 1)
         if fields != self.unit.settings:
-            self.unit = replace(self.unit, settings=fields)
+            self.unit = self.unit._replace(settings=fields)
 
     def of(self, frame: Registers, at: float, state: Mapping[str, Value] | None) -> Iterator[Reading]:
         """Yield what follows from one believed frame; `state` is the inverter's whole state with it, if it has one."""

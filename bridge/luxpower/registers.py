@@ -13,7 +13,6 @@ joyfulhouse/pylxpweb and eg4_web_monitor registers; totaldebug/luxmodbus docs/di
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
 from bridge.fields import (
@@ -405,10 +404,10 @@ INPUT_DERIVED = (
 
 INPUTS = Table(Function.READ_INPUT, INPUT_ROWS, INPUT_DERIVED)
 
-VOLTS, HZ, AMPS = (replace(quantity, state_class=None) for quantity in (VOLTAGE, FREQUENCY, CURRENT))
+VOLTS, HZ, AMPS = (quantity._replace(state_class=None) for quantity in (VOLTAGE, FREQUENCY, CURRENT))
 WATT, KILOWATT, HOURS = Quantity("W", "power", None), Quantity("kW", "power", None, 1), Quantity("h", "duration", None)
-RATIO, CELSIUS_SET, AH = (replace(quantity, state_class=None) for quantity in (PERCENT, TEMPERATURE, CAPACITY))
-SECONDS, MINUTE = replace(DURATION, state_class=None), replace(MINUTES, state_class=None)
+RATIO, CELSIUS_SET, AH = (quantity._replace(state_class=None) for quantity in (PERCENT, TEMPERATURE, CAPACITY))
+SECONDS, MINUTE = DURATION._replace(state_class=None), MINUTES._replace(state_class=None)
 DAYS = Quantity("d", "duration", None)
 PERIODS, PER_HERTZ, MILLIOHM = PLAIN, Quantity("%/Hz", None, None), Quantity("mΩ", None, None)
 RATE = Scale.RATE

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -106,7 +105,7 @@ class Settable:
             self._model(inverter), self._may, lambda register: inverter.hold(register) is not None
         )
         if controls != inverter.unit.controls:
-            inverter.unit = replace(inverter.unit, controls=controls)
+            inverter.unit = inverter.unit._replace(controls=controls)
 
     def work(self) -> Wire[None]:
         """Carry out what waits for the line."""

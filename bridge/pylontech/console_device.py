@@ -15,7 +15,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from bridge import battery as k
@@ -387,7 +387,7 @@ class ConsoleReader(ABC):
         """Let the stack's state have these keys: not before the console told them, null would mean "not known now"."""
         merged = {item.key: item for item in (*self._units.root.fields, *fields)}
         if len(merged) > len(self._units.root.fields):
-            self._units.root = replace(self._units.root, fields=tuple(merged.values()))
+            self._units.root = self._units.root._replace(fields=tuple(merged.values()))
 
     def _believe_cells(self, position: int, reply: Reply[Values]) -> bool:
         """Hold the cells against the module's voltage and against the cells before; count them if they cannot be."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 
 from bridge import battery as k
@@ -87,21 +87,21 @@ class Module:
         """Announce fields before anything is known of them, for a key set that is constant from the first reading."""
         merged = {item.key: item for item in (*self.unit.fields, *fields)}
         if len(merged) > len(self.unit.fields):
-            self.unit = replace(self.unit, fields=tuple(merged.values()))
+            self.unit = self.unit._replace(fields=tuple(merged.values()))
             self._blank = dict.fromkeys(merged)
             self._state_until = -inf
 
     def put(self, place: str) -> None:
         """Note where the module is plugged in."""
         self.place = place
-        self.unit = replace(self.unit, place=place)
+        self.unit = self.unit._replace(place=place)
 
     def learn(self, *, model: Value = None, firmware: Value = None) -> None:
         """Note who the module is; its unit is made anew only when that is news."""
         model = self.unit.model if model is None else str(model)
         firmware = self.unit.firmware if firmware is None else str(firmware)
         if (model, firmware) != (self.unit.model, self.unit.firmware):
-            self.unit = replace(self.unit, model=model, firmware=firmware)
+            self.unit = self.unit._replace(model=model, firmware=firmware)
 
     def forget(self, source: Source) -> None:
         """Forget the answer from one source: it is known to hold no more."""
@@ -110,7 +110,7 @@ class Module:
 
     def set_max_age(self, max_age: float) -> None:
         """Set how long readings stay true."""
-        self.unit = replace(self.unit, max_age=max_age)
+        self.unit = self.unit._replace(max_age=max_age)
         self._state_until = -inf
 
     def age(self, source: Source, now: float) -> float:
@@ -262,13 +262,13 @@ class Units:
         model = self.root.model if model is None else str(model)
         firmware = self.root.firmware if firmware is None else str(firmware)
         if (model, firmware) != (self.root.model, self.root.firmware):
-            self.root = replace(self.root, model=model, firmware=firmware)
+            self.root = self.root._replace(model=model, firmware=firmware)
 
     def set_max_age(self, max_age: float) -> None:
         """Set how long readings stay true, for every unit."""
         if max_age != self._max_age:
             self._max_age = max_age
-            self.root = replace(self.root, max_age=max_age)
+            self.root = self.root._replace(max_age=max_age)
             for module in self._modules.values():
                 module.set_max_age(max_age)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.backoff import Backoff
 
@@ -19,8 +18,7 @@ SHORT_LIVES = 3
 """So many of them in a row, each ended by the other side and none refused, and it is no bad luck."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How one connection ended.
 
     `kind`: "name" (host name), "refused" (nobody listens, unreachable), "tls", "login", "protocol"

@@ -8,10 +8,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge.config import Mqtt
 from bridge.errors import CommandError
@@ -38,8 +37,7 @@ _NUMBER = re.compile(rb"0|[1-9][0-9]{0,4}")
 """The one spelling of a register or a count."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyTo:
+class ReplyTo(NamedTuple):
     """Where else the result of a command goes: the response topic of MQTT 5."""
 
     topic: str
@@ -290,7 +288,7 @@ class MqttSink:
             if window is None or message.retained:
                 log.warning("%s: %s", ascii(message.topic[:100]), reason or "retained, so it may be old; ignored")
                 return
-            message = replace(message, payload=window)
+            message = message._replace(payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
         source = f"{message.topic} {message.sender}".rstrip()
         # a payload that is far too long is not kept: the device's thread refuses it by its length all the same

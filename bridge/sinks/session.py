@@ -12,9 +12,8 @@ import ssl
 import struct
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -53,8 +52,7 @@ FORGOTTEN = 10.0
 """Seconds after which a receipt that a living broker still owes is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A message received on one of our subscriptions."""
 
     topic: str
@@ -69,8 +67,7 @@ class Arrived:
     """MQTT 5: what the sender says of itself, its user properties."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Receipt:
+class _Receipt(NamedTuple):
     """An answer that the broker owes; it shows how far the broker has read."""
 
     mid: int

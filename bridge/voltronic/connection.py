@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
@@ -38,8 +38,7 @@ _BETWEEN_REPLIES = b"\x00\n"
 """Filling of USB reports, and the LF some firmwares send behind CR: no sign of trouble."""
 
 
-@dataclass(frozen=True, slots=True)
-class Speech:
+class Speech(NamedTuple):
     """How one protocol puts a question, sets something and says no. Its `decoder` is made anew for each question."""
 
     forms: Callable[[str], tuple[bytes, ...]]
@@ -53,8 +52,7 @@ PI30_SPEECH = Speech(frame.forms, frame.forms, frame.Decoder, "NAK", "ACK")
 PI18_SPEECH = Speech(pi18.forms, pi18.setters, pi18.Decoder, "0", "1")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a reply said, and the time.monotonic() of its last byte."""
 
     decoded: Decoded

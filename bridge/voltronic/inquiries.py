@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.errors import ProtocolError
 from bridge.fields import (
@@ -648,7 +648,7 @@ QLD = _energy("QLD", "load_energy_today", "Load energy today")
 # -- replies that are no row of fields
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verse(Inquiry, ABC):
     """A reply of one field whose text is taken apart by `_parts`; the rows take what that gives."""
 
@@ -736,8 +736,7 @@ QCHPT = HoursVerse("QCHPT", (
 
 # -- flags
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(NamedTuple):
     """One letter of QFLAG. `usual` ones are on every unit."""
 
     letter: str
@@ -762,7 +761,7 @@ FLAGS = (
 # fmt: on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FlagInquiry(Inquiry):
     """QFLAG: ``E`` enabled letters ``D`` disabled letters. Letters no paper names stay in `flags` as text."""
 
@@ -802,8 +801,7 @@ WARNING, FAULT, EITHER = "warning", "fault", "either"
 """EITHER: a fault while bit 1 (inverter fault) is set, else a warning."""
 
 
-@dataclass(frozen=True)
-class Alarm:
+class Alarm(NamedTuple):
     """One bit of QPIWS, counted from 0, in replies of these lengths; `pi41` True means on that protocol only."""
 
     bit: int
@@ -866,7 +864,7 @@ TEXT_PLACES = slice(31, 35)
 """In 36 characters these are digits of a fault code or bits, by a model that the length does not tell."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AlarmInquiry(Inquiry):
     """QPIWS: one character a bit; 32 characters, 36 (MAX, VM) or 38 (P30-2015).
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from bridge.errors import ProtocolError
 from bridge.fields import (
@@ -116,8 +116,7 @@ _TRUTH: dict[Any, bool] = {0: False, 1: True, "0": False, "1": True}
 # -- rows
 
 
-@dataclass(frozen=True, slots=True)
-class Bit:
+class Bit(NamedTuple):
     """One character of a field of bits, `at` counted from its left end, published as true or false."""
 
     at: int
@@ -125,7 +124,7 @@ class Bit:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Token(Field):
     """One field of a reply, and the key it is published under.
 
@@ -185,7 +184,7 @@ class Token(Field):
             into[bit.key] = _TRUTH.get(mark)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Derived(Field):
     """A value that follows from others of the same reply; `compute` gets the decoded ones, none of them None."""
 
@@ -228,7 +227,7 @@ class Layout:
         return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inquiry:
     """One question and what its reply means, field by field.
 

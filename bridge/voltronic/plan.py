@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from typing import NamedTuple
 
 from bridge.voltronic.inquiries import PI30, PI41
 from bridge.voltronic.inquiry import Inquiry
@@ -25,8 +25,7 @@ class Pace(Enum):
     """Not asked: part of the answer to another question."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One question of a plan. `basic` ones every unit answers: announced before the first answer.
 
     A command with a date in braces (``QED{:%Y%m%d}``) is asked for the inverter's own day.
@@ -46,8 +45,7 @@ class Ask:
         return "{" in self.command
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A protocol's tables and questions. `status` comes first in a round, and is what is published at once."""
 
     protocol: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,7 @@ def test_nothing_is_sent_again_while_nothing_is_news(home: Home) -> None:
 def test_a_unit_that_grows_is_announced_anew_after_a_while_of_quiet(home: Home) -> None:
     home.tell(ROOT)
     home.go(SETTLED + 2)
-    home.tell(replace(ROOT, fields=(CHARGE, VOLTS)))
+    home.tell(ROOT._replace(fields=(CHARGE, VOLTS)))
     home.go(SETTLED - 2)
     assert len(home.sent("maker_S1")) == 1
     home.go(4)
@@ -151,7 +150,7 @@ def test_a_unit_that_grows_is_announced_anew_after_a_while_of_quiet(home: Home) 
 def test_a_unit_that_never_stops_growing_is_announced_all_the_same(home: Home) -> None:
     for number in range(70):
         fields = tuple(Field(f"v{n}", VOLTAGE, f"V{n}") for n in range(number + 1))
-        home.tell(replace(ROOT, fields=fields))
+        home.tell(ROOT._replace(fields=fields))
         home.go(1)
     assert len(home.sent("maker_S1")) == 1
 
@@ -235,7 +234,7 @@ def test_a_new_connection_brings_everything_again(home: Home) -> None:
 
 
 def test_a_serial_number_that_comes_later_changes_no_identity(home: Home) -> None:
-    home.tell(replace(ROOT, serial=None))
+    home.tell(ROOT._replace(serial=None))
     home.go(SETTLED + 2)
     assert home.last("b_roof")["device"]["identifiers"] == ["b_roof"]
     home.tell(ROOT)
@@ -256,7 +255,7 @@ def test_a_unit_known_by_its_serial_number_waits_for_it(home: Home) -> None:
     home.start()
     home.recorder.forget()
     for _ in range(20):
-        home.tell(replace(ROOT, serial=None))
+        home.tell(ROOT._replace(serial=None))
         home.go(10)
     assert home.sent("b_roof") == home.sent("maker_S1") == []
     home.tell(ROOT)
@@ -267,7 +266,7 @@ def test_a_unit_known_by_its_serial_number_waits_for_it(home: Home) -> None:
 def test_a_serial_number_that_is_not_known_for_a_moment_is_no_news(home: Home) -> None:
     home.tell(ROOT)
     home.go(SETTLED + 2)
-    home.tell(replace(ROOT, serial=None, fields=()))  # the link was opened anew
+    home.tell(ROOT._replace(serial=None, fields=()))  # the link was opened anew
     home.go(30)
     home.tell(ROOT)
     home.go(30)
@@ -277,7 +276,7 @@ def test_a_serial_number_that_is_not_known_for_a_moment_is_no_news(home: Home) -
 def test_another_inverter_in_the_same_place_is_another_device(home: Home) -> None:
     home.tell(ROOT)
     home.go(SETTLED + 2)
-    home.tell(replace(ROOT, serial="S2"))
+    home.tell(ROOT._replace(serial="S2"))
     home.go(SETTLED + 2)
     assert home.sent("maker_S1")[-1] == b""
     assert home.last("maker_S2")["device"]["serial_number"] == "S2"
@@ -286,7 +285,7 @@ def test_another_inverter_in_the_same_place_is_another_device(home: Home) -> Non
 def test_the_unit_on_the_cable_and_itself_in_its_set_are_two_devices(home: Home) -> None:
     for _ in range(2):
         home.tell(ROOT)
-        home.tell(replace(MODULE, path="S1", serial="S1"))
+        home.tell(MODULE._replace(path="S1", serial="S1"))
         home.go(SETTLED + 2)
         assert home.last("maker_S1_unit")["device"]["via_device"] == "maker_S1"
         assert home.last("maker_S1")["state_topic"] == "b/roof/state"
@@ -299,8 +298,8 @@ def test_an_inverter_that_becomes_one_of_two_keeps_its_identity(home: Home) -> N
     home.go(SETTLED + 2)
     home.stop()
     home.start()
-    home.tell(replace(MODULE, path="S1", serial="S1"))
-    home.tell(replace(ROOT, serial=None))
+    home.tell(MODULE._replace(path="S1", serial="S1"))
+    home.tell(ROOT._replace(serial=None))
     home.go(SETTLED + 2)
     assert home.last("maker_S1")["state_topic"] == "b/roof/S1/state"
     assert home.last("b_roof")["state_topic"] == "b/roof/state"
@@ -319,7 +318,7 @@ def test_one_module_read_over_two_links_is_announced_once_by_its_serial_number(h
 
 
 def test_what_vanished_over_a_restart_is_taken_back_late_and_once(home: Home) -> None:
-    home.tell(replace(ROOT, fields=(CHARGE, VOLTS)))
+    home.tell(ROOT._replace(fields=(CHARGE, VOLTS)))
     home.go(SETTLED + 2)
     home.stop()
     home.start()
@@ -339,7 +338,7 @@ def test_what_vanished_over_a_restart_is_taken_back_late_and_once(home: Home) ->
 
 
 def test_what_comes_late_after_a_restart_is_waited_for(home: Home) -> None:
-    both = replace(ROOT, fields=(CHARGE, VOLTS))
+    both = ROOT._replace(fields=(CHARGE, VOLTS))
     home.tell(both)
     home.go(SETTLED + 2)
     home.stop()
@@ -353,7 +352,7 @@ def test_what_comes_late_after_a_restart_is_waited_for(home: Home) -> None:
 
 
 def test_nothing_vanishes_of_a_unit_that_is_away(home: Home) -> None:
-    home.tell(replace(ROOT, fields=(CHARGE, VOLTS)))
+    home.tell(ROOT._replace(fields=(CHARGE, VOLTS)))
     home.go(SETTLED + 2)
     home.stop()
     home.start()
@@ -364,12 +363,12 @@ def test_nothing_vanishes_of_a_unit_that_is_away(home: Home) -> None:
 
 
 def test_controls_become_sensors_when_writing_is_switched_off(home: Home) -> None:
-    home.tell(replace(ROOT, settings=(LIMIT,), controls=(LIMIT,)))
+    home.tell(ROOT._replace(settings=(LIMIT,), controls=(LIMIT,)))
     home.go(SETTLED + 2)
     assert home.last("maker_S1")["components"]["number_limit"]["command_topic"] == "b/roof/set/limit"
     home.stop()
     home.start()
-    home.tell(replace(ROOT, settings=(LIMIT,)))
+    home.tell(ROOT._replace(settings=(LIMIT,)))
     home.go(80)
     swap, final = (one["components"] for one in map(expanded, home.sent("maker_S1")[-2:]))
     assert swap["number_limit"] == {"platform": "number"}
@@ -417,7 +416,7 @@ def test_a_configured_device_is_not_forgotten(home: Home) -> None:
 
 
 def test_every_result_brings_the_settings_again(home: Home) -> None:
-    unit = replace(ROOT, settings=(LIMIT,))
+    unit = ROOT._replace(settings=(LIMIT,))
     home.sink.take("roof", Reading(unit, {"limit": 50}, subject_time(), channel=Channel.SETTINGS))
     first = home.recorder.wait("b/roof/settings").payload
     home.recorder.forget()
