@@ -180,10 +180,10 @@ class Kit:
             one.stop()
 
     @contextlib.contextmanager
-    def bridge(self, devices: str, mqtt: str = "") -> Iterator[Subject]:
+    def bridge(self, devices: str, mqtt: str = "", python: Path | str = sys.executable) -> Iterator[Subject]:
         """Run our bridge with these lines under `devices:` and further keys of `mqtt:`."""
         config = f"mqtt: {{host: 127.0.0.1, port: {self.mqtt_port}{mqtt}}}\ndevices:\n{devices}"
-        command = [sys.executable, "-m", "bridge", "run", "--config", "{dir}/config.yaml"]
+        command = [str(python), "-m", "bridge", "run", "--config", "{dir}/config.yaml"]
         with self.subject(command, config_yaml=config) as subject:
             yield subject
 
