@@ -272,7 +272,7 @@ def test_e13_a_command_that_waited_past_its_expiry_is_not_carried_out(house: Hou
 def test_e11_the_outcome_is_what_the_read_back_shows(
     manners: list[str], outcome: str, read_back: Value, frames: int, house: House
 ) -> None:
-    house.machine.manners = manners
+    house.machine.manners = list(manners)
     result = house.send("rate", "80")
     assert (result["outcome"], result["read_back"]) == (outcome, read_back)
     assert len(house.machine.frames) == frames
@@ -465,7 +465,7 @@ def test_d6_whatever_is_open_at_the_end_is_answered(house: House) -> None:
 def test_e15_a_window_whose_second_word_did_not_arrive_is_set_back_by_the_next_start(
     manners: list[str], house: House
 ) -> None:
-    house.machine.manners = manners
+    house.machine.manners = list(manners)
     house.give("window", "23:30-05:30")
     with pytest.raises((LinkError, Stopped)):
         house.work()
