@@ -53,7 +53,7 @@ class WritableOptions(DeviceOptions):
                 yield key, "is of no use without writes: true"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Tally:
     """What happened on one device's line, for `{base}/health`. Written by the owning thread only."""
 

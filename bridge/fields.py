@@ -65,7 +65,7 @@ class Level(Enum):
     """Diagnostic, and disabled in Home Assistant until someone asks for it: cells, raw words."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Field:
     """One published value: its JSON key, quantity and name for people.
 

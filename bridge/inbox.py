@@ -17,7 +17,7 @@ BURST, REFILL = 32, 4.0
 disk, even when it is refused; what comes faster is counted and told in one answer."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Refresh:
     """Read everything again, now."""
 

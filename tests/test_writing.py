@@ -156,9 +156,7 @@ class House:
 
     def give(self, setting: str, payload: bytes | str, **more: Any) -> None:
         data = payload if isinstance(payload, bytes) else payload.encode()
-        command = SetSetting("", setting, data, time.monotonic(), time.monotonic() + 30)
-        for key, value in more.items():
-            object.__setattr__(command, key, value)
+        command = SetSetting("", setting, data, time.monotonic(), time.monotonic() + 30)._replace(**more)
         self.take(self.writer.admit(command))
 
     def work(self) -> None:

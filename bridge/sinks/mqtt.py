@@ -226,7 +226,8 @@ class MqttSink:
 
     def _correct_status(self, payload: bytes) -> None:
         """Say online again: the will of our own former connection may reach the broker after our return."""
-        if payload == b"offline" and not self._closing and time.monotonic() - self._corrected_at > 1.0:
+        told = self.broker.connected and not self._closing  # before that it is about to be told, behind who is away
+        if payload == b"offline" and told and time.monotonic() - self._corrected_at > 1.0:
             self._corrected_at = time.monotonic()
             self.broker.publish(self._status(b"online"))
 

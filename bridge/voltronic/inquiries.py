@@ -648,7 +648,7 @@ QLD = _energy("QLD", "load_energy_today", "Load energy today")
 # -- replies that are no row of fields
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Verse(Inquiry, ABC):
     """A reply of one field whose text is taken apart by `_parts`; the rows take what that gives."""
 
@@ -761,7 +761,7 @@ FLAGS = (
 # fmt: on
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class FlagInquiry(Inquiry):
     """QFLAG: ``E`` enabled letters ``D`` disabled letters. Letters no paper names stay in `flags` as text."""
 
@@ -864,7 +864,7 @@ TEXT_PLACES = slice(31, 35)
 """In 36 characters these are digits of a fault code or bits, by a model that the length does not tell."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class AlarmInquiry(Inquiry):
     """QPIWS: one character a bit; 32 characters, 36 (MAX, VM) or 38 (P30-2015).
 

@@ -124,7 +124,7 @@ class Bit(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Token(Field):
     """One field of a reply, and the key it is published under.
 
@@ -184,7 +184,7 @@ class Token(Field):
             into[bit.key] = _TRUTH.get(mark)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Derived(Field):
     """A value that follows from others of the same reply; `compute` gets the decoded ones, none of them None."""
 
@@ -227,7 +227,7 @@ class Layout:
         return values
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Inquiry:
     """One question and what its reply means, field by field.
 

@@ -92,6 +92,7 @@ def test_who_is_away_is_told_before_the_bridge_is_back(site: Site) -> None:
 
     for topic in topics:
         retained(site, topic, b"online")  # as behind a kill
+    retained(site, "b/status", b"offline")
     with Proxy(site.mosquitto.port) as proxy:
         sink = site.start(proxy.port)
         site.recorder.wait_payload("b/status", b"online")
