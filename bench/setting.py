@@ -20,7 +20,7 @@ from bench.kit import Kit, Subject, Table, spread
 from tests.harness import Recorder, await_true
 from tests.shared import REPOSITORY
 
-ROUNDS, EACH, PACE = 8, 12, 0.4
+ROUNDS, EACH, PACE = 12, 20, 0.4
 """Turns of each side, commands in one, and seconds from one to the next: settings come at 4 a second at most."""
 SETTING, VALUE = "output_source_priority", "utility_first"
 
