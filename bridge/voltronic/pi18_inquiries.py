@@ -43,14 +43,11 @@ from bridge.voltronic.inquiries import (
     INPUT_RANGES,
     RATED_FREQUENCY,
     RATED_VOLTAGE,
-    SERIAL,
     SET_LIMITS,
     TOPOLOGIES,
-    ClockVerse,
-    ListVerse,
-    SerialVerse,
 )
 from bridge.voltronic.inquiry import Code, Decoded, Inquiry, Token, tenth, text, whole
+from bridge.voltronic.verses import SERIAL, ClockVerse, ListVerse, SerialVerse
 
 DIAG = Level.DIAGNOSTIC
 HIDE = Level.HIDDEN
