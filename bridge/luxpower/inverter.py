@@ -10,10 +10,11 @@ from typing import Any
 from bridge.fields import Channel, Field, Reading, Unit, Value
 from bridge.luxpower.blocks import Blocks, Piece
 from bridge.luxpower.changes import Changes
+from bridge.luxpower.derived import power_unit
 from bridge.luxpower.frame import Function, Registers
 from bridge.luxpower.models import Family, Feature, family_of
 from bridge.luxpower.packs import FIRST_SLOT, PACKS, SLOT_WORDS, SLOTS, packs_in
-from bridge.luxpower.registers import HOLDS, INPUTS, power_unit
+from bridge.luxpower.registers import HOLDS, INPUTS
 from bridge.luxpower.rows import clock
 from bridge.luxpower.store import SET_SPREAD, Store
 

@@ -12,9 +12,6 @@ joyfulhouse/pylxpweb and eg4_web_monitor registers; totaldebug/luxmodbus docs/di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
-
 from bridge.fields import (
     ACTIVE_POWER,
     APPARENT_POWER,
@@ -39,7 +36,6 @@ from bridge.fields import (
     VOLTAGE,
     Level,
     Quantity,
-    Value,
 )
 from bridge.luxpower.codes import (
     AC_CHARGE_TYPES,
@@ -49,7 +45,6 @@ from bridge.luxpower.codes import (
     GRID_TYPES,
     LANGUAGES,
     LINE_MODES,
-    OFF_GRID,
     OUTPUT_PRIORITIES,
     PARALLEL_ROLES,
     PHASES,
@@ -60,8 +55,9 @@ from bridge.luxpower.codes import (
     VOLTAGE_OR_SOC,
     WARNINGS,
 )
+from bridge.luxpower.derived import difference, firmware, house_energy, house_power, power_unit, total
 from bridge.luxpower.frame import Function
-from bridge.luxpower.models import Family, Feature, Scale
+from bridge.luxpower.models import Feature, Scale
 from bridge.luxpower.rows import (
     Derived,
     Row,
@@ -319,70 +315,6 @@ INPUT_ROWS = (
 # fmt: on
 
 
-Values: TypeAlias = Mapping[str, Value]
-
-
-def _total(values: Values, old: Values) -> Value:
-    """Return the sum of the strings: the first three must be known, the others count where they exist.
-
-    A higher string that gave power in an earlier cycle makes the sum unknown until it is read again.
-    """
-    strings = list(values.values())
-    if None in strings[:3] or any(old.values()):
-        return None
-    return round(sum(value for value in strings if isinstance(value, (int, float))), 1)
-
-
-def _difference(values: Values, _: Values) -> Value:
-    positive, negative = values.values()
-    if isinstance(positive, int) and isinstance(negative, int):
-        return positive - negative
-    return None
-
-
-def _house_power(values: Values, _: Values) -> Value:
-    """Return the load register where the firmware fills it, else what the meters leave for the house."""
-    status, imported, inverter, rectifier, exported, eps, load = values.values()
-    if isinstance(load, int) and load > 0:
-        return load
-    if isinstance(status, int) and status >= OFF_GRID:
-        return eps
-    # unconfirmed: whether p_inv leaves out what EPS takes while on grid; adding p_eps could count it twice
-    return _balance(imported, inverter, rectifier, exported)
-
-
-def _house_energy(values: Values, _: Values) -> Value:
-    """Return the load counter where the firmware fills it, else what the day's counters leave for the house."""
-    imported, inverter, rectifier, exported, eps, load = values.values()
-    if isinstance(load, float) and load > 0:
-        return load
-    balance = _balance(imported, inverter, rectifier, exported)
-    if balance is None or not isinstance(eps, float):
-        return None
-    return round(balance + eps, 1)  # unconfirmed: counts twice what the grid fed through to EPS, if anything
-
-
-def _balance(imported: Value, inverter: Value, rectifier: Value, exported: Value) -> float | None:
-    """Return what is left for the house; None where one is not known or the meters contradict each other."""
-    numbers = [value for value in (imported, inverter, rectifier, exported) if isinstance(value, (int, float))]
-    if len(numbers) < 4:
-        return None
-    left = numbers[0] + numbers[1] - numbers[2] - numbers[3]
-    return left if left >= 0 else None
-
-
-def _firmware(values: Values, _: Values) -> Value:
-    code, communication, control = values.values()
-    if not isinstance(code, str) or not isinstance(communication, int) or not isinstance(control, int):
-        return None
-    return f"{code}-{communication:02X}{control:02X}"
-
-
-def power_unit(family: Family) -> Value:
-    """Return what the power settings of a family count in, None while that is not known."""
-    return family.power_unit.value if family.power_unit else None
-
-
 # fmt: off
 PV_POWER = tuple(f"p_pv_{string}" for string in range(1, 7))
 PV_ENERGY_DAY = tuple(f"e_pv_day_{string}" for string in range(1, 7))
@@ -392,13 +324,13 @@ HOUSE_ENERGY = ("e_to_user_day", "e_inv_day", "e_rec_day", "e_to_grid_day", "e_e
 VERSIONS = ("model_code", "communication_version", "control_version")
 
 INPUT_DERIVED = (
-    Derived("p_pv", ACTIVE_POWER, "PV power", PV_POWER, _total, first=True),
-    Derived("p_battery", ACTIVE_POWER, "Battery power", ("p_charge", "p_discharge"), _difference, first=True),
-    Derived("p_grid", ACTIVE_POWER, "Grid power", ("p_to_user", "p_to_grid"), _difference, first=True),
-    Derived("p_house", ACTIVE_POWER, "House consumption", HOUSE_POWER, _house_power, first=True),
-    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, _total, first=True),
-    Derived("e_house_day", ENERGY_DAY, "House energy today", HOUSE_ENERGY, _house_energy),
-    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, _total, first=True),
+    Derived("p_pv", ACTIVE_POWER, "PV power", PV_POWER, total, first=True),
+    Derived("p_battery", ACTIVE_POWER, "Battery power", ("p_charge", "p_discharge"), difference, first=True),
+    Derived("p_grid", ACTIVE_POWER, "Grid power", ("p_to_user", "p_to_grid"), difference, first=True),
+    Derived("p_house", ACTIVE_POWER, "House consumption", HOUSE_POWER, house_power, first=True),
+    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, total, first=True),
+    Derived("e_house_day", ENERGY_DAY, "House energy today", HOUSE_ENERGY, house_energy),
+    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, total, first=True),
 )
 # fmt: on
 
@@ -691,7 +623,7 @@ HOLD_TOLD = (
 )
 
 HOLD_DERIVED = (
-    Derived("firmware", TEXT, "Firmware", VERSIONS, _firmware, level=DIAGNOSTIC),
+    Derived("firmware", TEXT, "Firmware", VERSIONS, firmware, level=DIAGNOSTIC),
 )
 # fmt: on
 

@@ -17,8 +17,9 @@ from bridge.inbox import SetSetting
 from bridge.luxpower.frame import EXCEPTIONS, Function, Read, Refused, Write, WriteMany
 from bridge.luxpower.inverter import Inverter
 from bridge.luxpower.options import Options
+from bridge.luxpower.raw_setting import raw_setting
 from bridge.luxpower.reader import Asker
-from bridge.luxpower.settings import CLOCK_REGISTERS, Facts, LxpSetting, Model, find, permit, raw_setting, settings_of
+from bridge.luxpower.settings import CLOCK_REGISTERS, Facts, LxpSetting, Model, find, permit, settings_of
 from bridge.luxpower.targets import RawTarget, WordTarget, target_of
 from bridge.luxpower.timekeeping import Timekeeper
 from bridge.settings import NOW

@@ -14,7 +14,8 @@ from bridge.errors import CommandError
 from bridge.fields import Value
 from bridge.luxpower.blocks import GROUP
 from bridge.luxpower.frame import Function
-from bridge.luxpower.settings import CLOCK_REGISTERS, NOMINAL_VOLTAGE, Facts, LxpSetting, RawWord
+from bridge.luxpower.raw_setting import RawWord
+from bridge.luxpower.settings import CLOCK_REGISTERS, NOMINAL_VOLTAGE, Facts, LxpSetting
 from bridge.settings import NOW, Setting
 from bridge.writing import Step, Wire
 

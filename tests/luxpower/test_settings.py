@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bridge.errors import CommandError
 from bridge.luxpower.changes import Changed, Changes
 from bridge.luxpower.models import Family, Feature, PowerUnit, family_of
+from bridge.luxpower.raw_setting import raw_setting
 from bridge.luxpower.registers import HOLDS, VOLTS
 from bridge.luxpower.rows import clock, window
 from bridge.luxpower.settings import (
@@ -27,7 +28,6 @@ from bridge.luxpower.settings import (
     find,
     never,
     permit,
-    raw_setting,
     settings_of,
     writable,
 )
