@@ -26,6 +26,8 @@ class Refresh:
 class ReadRegisters:
     """Read `count` raw registers from `register` on, of the table "hold" or "input", and tell them."""
 
+    # no named tuple: those have a method `count`
+
     table: str
     register: int
     count: int

@@ -16,12 +16,10 @@ from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
 from bridge.pylontech.frame import SMALLEST, Decoder, Frame, reply_info
 from bridge.pylontech.questions import Question, fits
-from bridge.transports.base import Link
+from bridge.transports.base import BITS, Link
 
 log = logging.getLogger(__name__)
 
-BITS = 10
-"""On the wire for each byte: 8N1."""
 IN_FRAME = 1.0
 """Seconds that a reply which has begun may take beyond its bytes: adapters and busy modules pause in the middle."""
 IN_ALL = 3.0

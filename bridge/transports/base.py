@@ -14,6 +14,8 @@ from typing import Protocol
 from bridge.errors import LinkError, Stopped
 
 READ_SIZE = 4096
+BITS = 10
+"""On a serial wire for each byte: 8N1."""
 
 _OPEN_FAILURES = {
     errno.ENOENT: "not there",

@@ -14,13 +14,11 @@ import termios
 import time
 
 from bridge.errors import LinkError, Stopped
-from bridge.transports.base import DescriptorLink, Stop, open_failure
+from bridge.transports.base import BITS, DescriptorLink, Stop, open_failure
 
 RIGHTS = "add the bridge's user to the group dialout"
 
 
-BITS = 10
-"""On the wire for each byte: 8N1."""
 EARLIER = 0.97
 """Of the time that bytes should take: no two answers are alike to the last bit."""
 SHORTEST_PAUSE = 0.02

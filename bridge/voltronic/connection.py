@@ -32,7 +32,8 @@ SENDING = 2.0
 SETTLED_AFTER = 10.0
 """Longer than any answer to an earlier question can take."""
 
-REFUSED = len(b"(NAK\x73\x73\r")
+REFUSED = len(b"(NAKss\r")
+"""Bytes of the shortest answer, a refusal with its CRC."""
 
 _BETWEEN_REPLIES = b"\x00\n"
 """Filling of USB reports, and the LF some firmwares send behind CR: no sign of trouble."""
@@ -165,7 +166,6 @@ class Line:
                 return Answer(decoded, now)
             if not data or now >= end:
                 raise hearing.failure or NoReply(f"{hearing.command}: no answer")
-
 
     def _expected(self, command: str, received: int) -> int:
         """Return how many bytes are to come if the answer is as long as the last one; it may be a refusal, too."""
