@@ -26,7 +26,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,8 @@ class Broker:
     """Keeps one connection to the broker alive; `run` is the body of the thread "mqtt".
 
     `on_online` is called by this thread after each connect, when the subscriptions are
-    acknowledged and before anything waiting is sent; `on_message` for everything that arrives.
+    acknowledged and before anything waiting is sent; `on_message` for everything that arrives. What the broker
+    holds on the topics `at_once` arrives before `on_online`.
     """
 
     name = "mqtt"
@@ -70,6 +71,7 @@ class Broker:
         subscriptions: list[str],
         on_online: Callable[[], None],
         on_message: Callable[[Arrived], None],
+        at_once: Sequence[str] = (),
     ) -> None:
         self.beat_at = time.monotonic()
         self.connected = False
@@ -85,6 +87,7 @@ class Broker:
         self._config = config
         self._status_topic = status_topic
         self._subscriptions = subscriptions
+        self._at_once = at_once
         self._on_online = on_online
         self._on_message = on_message
         self._window_began, self._in_window = 0.0, 0
@@ -111,6 +114,13 @@ class Broker:
                 self._flush()
             if self._session is not None and self._session.client.want_write():
                 self._poke()  # the rest goes when the socket can be written, which the mqtt thread watches
+
+    def publish_last(self, message: Message) -> None:
+        """Send a message behind everything that waits."""
+        with self._lock:
+            self._outbox.put_last(message)
+            self._flush()
+            self._poke()
 
     def publish_again(self, wanted: Callable[[str], bool]) -> None:
         """Send what we retain on some topics once more, as far as it is still true."""
@@ -196,7 +206,7 @@ class Broker:
             self._turn(session, 1.0)
             if session.accepted and not session.subscribing:
                 with self._lock:
-                    session.subscribe(self._subscriptions)
+                    session.subscribe(self._subscriptions, self._at_once)
             self._hand_out(session)  # first what the broker retained: it may say what is not true any more
             if session.subscribed and not session.online:
                 self._go_online(session)

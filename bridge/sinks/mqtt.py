@@ -78,10 +78,8 @@ class MqttSink:
         self.on_forgotten: list[Callable[[str, str], None]] = []
         """Who wants to hear that a unit is gone for good: device and path. Called by the broker's thread."""
         self.status_topic = f"{self._base}/status"
+        availability = (f"{self._base}/+/availability", f"{self._base}/+/+/availability")
         subscriptions = [
-            # before the rest, so that what is retained there is known when the bridge says that it is back
-            f"{self._base}/+/availability",
-            f"{self._base}/+/+/availability",
             self.status_topic,
             f"{self._base}/+/refresh",
             f"{self._base}/+/read/+/+",
@@ -89,7 +87,7 @@ class MqttSink:
             f"{self._base}/+/+/set/#",
             *self._watched,
         ]
-        self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message)
+        self.broker = Broker(config, self.status_topic, subscriptions, self._on_online, self._on_message, availability)
         for device in inboxes:
             self._publish_availability(f"{self._base}/{device}/availability", online=False)
 
@@ -202,10 +200,11 @@ class MqttSink:
 
         Behind a kill or a long absence the broker may hold an "online" of a device or module that is away. Told first
         that we are back, a reader would take its old values for new ones until the rest is told, and start an
-        automation. What the broker held was taken back by now (_correct_availability); that waits before this.
+        automation. What the broker held was taken back by now (_correct_availability); that waits before this. An
+        "online" of the last connection may wait too, where the broker did not acknowledge it: not in its old place.
         """
         self.broker.publish_again(lambda topic: topic.endswith("/availability"))
-        self.broker.publish(self._status(b"online"))
+        self.broker.publish_last(self._status(b"online"))
 
     def _on_message(self, message: Arrived) -> None:
         if watcher := self._watched.get(message.topic):

@@ -79,6 +79,11 @@ class Outbox:
         self._states[message.topic] = message
         self._waiting[message.topic] = None
 
+    def put_last(self, message: Message) -> None:
+        """Queue a message behind everything that waits, also where its topic waits already."""
+        self._waiting.pop(message.topic, None)
+        self.put(message)
+
     def next(self, now: float) -> Message | None:
         """Take the message to send now, or None. Events first, then states by their waiting time.
 

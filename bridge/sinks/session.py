@@ -12,6 +12,7 @@ import ssl
 import struct
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -117,16 +118,17 @@ class Session:
         else:
             self.client.connect(host, port, keepalive)
 
-    def subscribe(self, topics: list[str]) -> None:
+    def subscribe(self, topics: Sequence[str], at_once: Sequence[str]) -> None:
         """Ask for the topics; `subscribed` says when the broker has answered for all of them.
 
         One packet each: a broker goes through them in order, so what it has retained on the first is here before its
-        answer for the last.
+        answer for the last. That holds for those `at_once`, which come first and with QoS 0; of QoS 1 a broker keeps
+        back what is more than its window (mosquitto: 20 messages), to send it behind its answer.
         """
         self.subscribing = True
-        for topic in topics:
+        for qos, topic in [*((0, topic) for topic in at_once), *((1, topic) for topic in topics)]:
             # not noLocal: it would hide the will of our own former connection from us
-            _, mid = self.client.subscribe(topic, 1)
+            _, mid = self.client.subscribe(topic, qos)
             self._asked[mid or 0] = topic
 
     def close(self) -> None:

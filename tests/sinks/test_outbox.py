@@ -57,6 +57,14 @@ def test_a_message_given_back_after_a_newer_one_was_sent_sends_the_newer_one_aga
     assert drain(outbox) == [("a", b"new")]
 
 
+def test_what_is_put_last_goes_last_even_if_its_topic_waits_in_front() -> None:
+    outbox = Outbox()
+    outbox.put(Message("status", b"old", qos=1, retain=True))
+    outbox.put(Message("availability", b"offline", qos=1, retain=True))
+    outbox.put_last(Message("status", b"new", qos=1, retain=True))
+    assert drain(outbox) == [("availability", b"offline"), ("status", b"new")]
+
+
 def test_a_given_back_message_that_is_not_retained_is_sent_once_more() -> None:
     outbox = Outbox()
     outbox.put(Message("a", b"1", qos=1))
