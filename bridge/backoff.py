@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 
 class Backoff:
     """Pauses that double from `first` to `most` seconds, each shortened by up to a quarter at random.
@@ -19,6 +17,8 @@ class Backoff:
 
     def pause(self) -> float:
         """Return the seconds to wait now; the next pause is twice as long."""
+        import random  # with all that it loads 3 ms of a start, and nothing has failed yet then
+
         seconds, self._next = self._next, min(self._next * 2, self._most)
         return seconds * random.uniform(0.75, 1.0)
 

@@ -6,6 +6,8 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 from bridge import __version__
 from bridge.errors import ConfigError
@@ -19,78 +21,105 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if argv[:1] == ["simulate"]:
             return _simulate(argv[1:])
-        arguments = _parser().parse_args(argv)
-        status: int = arguments.command(arguments)
+        command = COMMANDS.get(argv[0]) if argv else None
+        if command is None:
+            _overview().parse_args(argv)  # ends by itself: --help, --version or a mistake
+            return 2
+        return command.carry_out(command.parser(argv[0]).parse_args(argv[1:]))
     except ConfigError as err:
         for problem in err.problems:
             print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return status
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Narrow(argparse.HelpFormatter):
+    """As wide as any terminal: to ask how wide this one is loads 2 ms of modules, at each start of the service."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+
+class Command(NamedTuple):
+    """One command. Its parser is made when it is asked for: to make all of them takes the service 5 ms at its start."""
+
+    does: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    carry_out: Callable[[argparse.Namespace], int]
+
+    def parser(self, name: str) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(
+            prog=f"solarbridge {name}", description=self.does, formatter_class=_Narrow
+        )
+        self.add_arguments(parser)
+        return parser
+
+
+def _overview() -> argparse.ArgumentParser:
+    """Return the parser that knows what commands there are, and nothing of their arguments."""
     parser = argparse.ArgumentParser(
         prog="solarbridge", description="Pylontech, LuxPower LXP and Voltronic/Axpert devices on MQTT."
     )
     parser.add_argument("--version", action="version", version=f"solarbridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="serve the configured devices until stopped")
-    _add_config(run)
-    run.set_defaults(command=_run)
-
-    check = commands.add_parser("check", help="read the configuration, say what is wrong or print what it means")
-    _add_config(check)
-    check.set_defaults(command=_check)
-
-    scan = commands.add_parser("scan", help="what is plugged in, and who answers, in plain words")
-    where = scan.add_mutually_exclusive_group()
-    where.add_argument("--probe", metavar="PORT", nargs="*", help="put questions on these ports, or on all")
-    where.add_argument("--lxp", metavar="HOST[:PORT]", help="listen to a LuxPower datalogger")
-    scan.add_argument("--yes", action="store_true", help="with --probe: do not ask first")
-    scan.add_argument("--seconds", type=float, default=20.0, help="with --lxp: for how long (default: %(default)g)")
-    scan.set_defaults(command=_scan)
-
-    read = commands.add_parser("read", help="what a device says and is set to, once, as a table or JSON")
-    read.add_argument("device", help="its name in the configuration; NAME/SERIAL for one unit of several")
-    read.add_argument("names", nargs="*", metavar="KEY", help="only these values")
-    read.add_argument("--json", action="store_true", help="print JSON")
-    _add_config(read)
-    read.set_defaults(command=_read)
-
-    write = commands.add_parser("write", help="set one setting, read it back, print the result")
-    write.add_argument("device", help="its name in the configuration; NAME/SERIAL for one unit of several")
-    write.add_argument("setting")
-    write.add_argument("value")
-    write.add_argument("--yes", action="store_true", help="do not ask first")
-    _add_config(write)
-    write.set_defaults(command=_write)
-
-    forget = commands.add_parser("forget", help="take a module or device that is gone for good out of Home Assistant")
-    forget.add_argument("device", help="its name in the configuration, or the one it had there")
-    forget.add_argument("unit", nargs="?", help="the serial number (or address) of one of its units")
-    _add_config(forget)
-    forget.set_defaults(command=_forget)
-
-    migrate = commands.add_parser("migrate", help="print a configuration made of another program's")
-    migrate.add_argument("--from", dest="kind", choices=("lxp-bridge", "extra200tomqtt", "mpp-solar"), default=None,
-                         help="whose it is (default: by what it holds)")  # fmt: skip
-    migrate.add_argument("file", metavar="FILE", help="its configuration file")
-    migrate.set_defaults(command=_migrate)
-
-    demo = commands.add_parser("demo", help="simulated devices, a broker and the bridge, here and now")
-    demo.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
-    demo.set_defaults(command=_demo)
-
-    # for the list only: its options are those of the simulators, which are loaded when asked for
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.does)
     commands.add_parser("simulate", help="a simulated device on a pseudo-terminal; --help says which")
     return parser
 
 
+# -- arguments
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", "-c", default=DEFAULT_CONFIG, help="configuration file (default: %(default)s)")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", help="its name in the configuration; NAME/SERIAL for one unit of several")
+
+
+def _add_scan(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--probe", metavar="PORT", nargs="*", help="put questions on these ports, or on all")
+    where.add_argument("--lxp", metavar="HOST[:PORT]", help="listen to a LuxPower datalogger")
+    parser.add_argument("--yes", action="store_true", help="with --probe: do not ask first")
+    parser.add_argument("--seconds", type=float, default=20.0, help="with --lxp: for how long (default: %(default)g)")
+
+
+def _add_read(parser: argparse.ArgumentParser) -> None:
+    _add_device(parser)
+    parser.add_argument("names", nargs="*", metavar="KEY", help="only these values")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_config(parser)
+
+
+def _add_write(parser: argparse.ArgumentParser) -> None:
+    _add_device(parser)
+    parser.add_argument("setting")
+    parser.add_argument("value")
+    parser.add_argument("--yes", action="store_true", help="do not ask first")
+    _add_config(parser)
+
+
+def _add_forget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", help="its name in the configuration, or the one it had there")
+    parser.add_argument("unit", nargs="?", help="the serial number (or address) of one of its units")
+    _add_config(parser)
+
+
+def _add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="kind", choices=("lxp-bridge", "extra200tomqtt", "mpp-solar"), default=None,
+                        help="whose it is (default: by what it holds)")  # fmt: skip
+    parser.add_argument("file", metavar="FILE", help="its configuration file")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=None, help="end by itself after so many seconds")
+
+
+# -- what they do
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -163,3 +192,16 @@ def _simulate(argv: list[str]) -> int:
     from bridge.tools.simulate import run
 
     return run(argv)
+
+
+COMMANDS = {
+    "run": Command("serve the configured devices until stopped", _add_config, _run),
+    "check": Command("read the configuration, say what is wrong or print what it means", _add_config, _check),
+    "scan": Command("what is plugged in, and who answers, in plain words", _add_scan, _scan),
+    "read": Command("what a device says and is set to, once, as a table or JSON", _add_read, _read),
+    "write": Command("set one setting, read it back, print the result", _add_write, _write),
+    "forget": Command("take a module or device that is gone for good out of Home Assistant", _add_forget, _forget),
+    "migrate": Command("print a configuration made of another program's", _add_migrate, _migrate),
+    "demo": Command("simulated devices, a broker and the bridge, here and now", _add_demo, _demo),
+}
+"""All but `simulate`, whose options are those of the simulators, which are loaded when it is asked for."""

@@ -85,7 +85,7 @@ def _host(text: str) -> str | None:
 
 
 # fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Tls:
     """`mqtt.tls`; an empty mapping means TLS with the system's authorities."""
 
@@ -100,7 +100,7 @@ class Tls:
             yield "key", "is of no use without certificate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Mqtt:
     """`mqtt`: the broker and how to speak to it."""
 
@@ -123,7 +123,7 @@ class Mqtt:
             yield "password_file", "give password or password_file, not both"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Logging:
     """`logging`: always to stderr, and to a size-capped file in `directory` if there is one."""
 
@@ -132,7 +132,7 @@ class Logging:
     max_megabytes: int = option(20, minimum=1, maximum=10_000, doc="MB that all log files together may take")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HomeAssistant:
     """`homeassistant`: devices that appear there by themselves."""
 
@@ -150,7 +150,7 @@ class BankEntry:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole file. `warnings` is what a person should know but what does not keep the bridge from starting."""
 

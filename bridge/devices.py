@@ -27,7 +27,7 @@ DeviceOptions) and `build(options, context) -> Device`. It is imported when a co
 so a bridge does not pay for makers it does not serve."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
     """What every entry under `devices:` has; each slice's Options adds its own keys."""
 
@@ -35,7 +35,7 @@ class DeviceOptions:
     type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WritableOptions(DeviceOptions):
     """What every entry has whose device can be set."""
 
@@ -53,7 +53,7 @@ class WritableOptions(DeviceOptions):
                 yield key, "is of no use without writes: true"
 
 
-@dataclass(slots=True)
+@dataclass
 class Tally:
     """What happened on one device's line, for `{base}/health`. Written by the owning thread only."""
 

@@ -17,12 +17,12 @@ BURST, REFILL = 32, 4.0
 disk, even when it is refused; what comes faster is counted and told in one answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Refresh:
     """Read everything again, now."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadRegisters:
     """Read `count` raw registers from `register` on, of the table "hold" or "input", and tell them."""
 

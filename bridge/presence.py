@@ -14,7 +14,7 @@ from bridge.sinks.base import Sink
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Seen:
     unit: Unit
     at: float

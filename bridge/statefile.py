@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,8 @@ class StateFile:
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Replace the file. Raises OSError, and the old one is still there then."""
+        import tempfile  # not at a start, which only reads
+
         data = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)

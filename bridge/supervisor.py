@@ -45,7 +45,7 @@ class Worker(Protocol):
         """Work until told to stop. Returning before that counts as a crash."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _Post:
     """One worker and the thread that runs it now."""
 

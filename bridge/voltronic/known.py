@@ -31,7 +31,7 @@ SET, LONE = "(set)", "(lone)"
 """Names of what QPGS0 tells of the root unit; no commands."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Task:
     """One question of the plan with what is known from it. `command` is the one that was answered."""
 

@@ -16,7 +16,7 @@ def _parallel(value: Any) -> str | None:
     return "expected auto, false, or the number of units" if value is True else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Topics:
     """`topics`: the JSON of the Hassio add-on that many dashboards read. null switches one off."""
 
@@ -24,7 +24,7 @@ class Topics:
     unit: str | None = option("power/axpert{sn}", check=topic, doc="where QPIGS goes; {sn} is the serial number")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options(WritableOptions):
     """One entry of `devices` with `type: axpert`."""
 

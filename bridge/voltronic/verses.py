@@ -25,7 +25,6 @@ TEXT_PLACES = slice(31, 35)
 """In 36 characters these are digits of a fault code or bits, by a model that the length does not tell."""
 
 
-@dataclass(frozen=True)
 class Verse(Inquiry, ABC):
     """A reply of one field whose text is taken apart by `_parts`; the rows take what that gives."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.cli import _parser
+from bridge.cli import COMMANDS
 from bridge.config import load, secrets
 from bridge.errors import ConfigError
 from tests.fake_slice import PRELUDE
@@ -168,12 +167,7 @@ def test_t7_a_configuration_with_a_password_that_all_can_read_is_warned_about(tm
 
 
 def test_t7_no_command_takes_a_password_as_an_argument() -> None:
-    parsers = [_parser()]
-    options = []
-    for parser in parsers:
-        for action in parser._actions:
-            options += action.option_strings
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
+    parsers = [command.parser(name) for name, command in COMMANDS.items()]
+    options = [name for parser in parsers for action in parser._actions for name in action.option_strings]
     assert "--config" in options
     assert not [name for name in options if "pass" in name or "secret" in name]
