@@ -20,7 +20,7 @@ def run(kit: Kit) -> list[Table]:
 def start_table(kit: Kit) -> Table:
     table = Table("Start and memory, one Axpert on a paced serial line, broker connected")
     # where only what an installation has is there: tools for development begin with 10 ms of imports of their own
-    programs = peer("installed", str(REPOSITORY))
+    programs = peer("installed", str(REPOSITORY), anew=True)
     python = programs / "python" if programs else sys.executable
     imports = [child(python, "paho_floor.py", "import")["ms"] / 1e3 for _ in range(ROUNDS)]
     floor = [child(python, "paho_floor.py", "rss", str(kit.mqtt_port))["mib"] for _ in range(ROUNDS)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -55,9 +56,14 @@ class Table:
         return "\n".join([*lines, "", *[f"- {note}" for note in self.notes]]) + "\n"
 
 
-def peer(name: str, requirement: str, python: str = sys.executable) -> Path | None:
-    """Return the folder of programs of a peer in a venv of its own, made by `python`; None when that fails."""
+def peer(name: str, requirement: str, python: str = sys.executable, *, anew: bool = False) -> Path | None:
+    """Return the folder of programs of a peer in a venv of its own, made by `python`; None when that fails.
+
+    It is made once; `anew` is for what changes under the same requirement.
+    """
     venv = REPOSITORY / f".bench-venv-{name}"
+    if anew:
+        shutil.rmtree(venv, ignore_errors=True)
     if not (venv / ".done").exists():
         print(f"installing {requirement} to measure against", file=sys.stderr)
         pip = [str(venv / "bin/pip"), "-q", "install", requirement]
