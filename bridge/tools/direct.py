@@ -42,13 +42,23 @@ class Direct:
     ) -> None:
         self._device.close()
 
-    def readings(self, enough: Callable[[list[Reading]], bool], seconds: float) -> list[Reading]:
-        """Poll until what was read is enough, or the time is over; return it. Everything is asked at once."""
+    def readings(
+        self, enough: Callable[[list[Reading]], bool], seconds: float, *, whole: bool = False
+    ) -> list[Reading]:
+        """Poll until what was read is enough, or the time is over; return it. Everything is asked at once.
+
+        With `whole` a round that has begun is heard to its end: a device tells its state as soon as there is one, and
+        again when it knows more.
+        """
         self._device.refresh()
         until = time.monotonic() + seconds
+
+        def at_once(taken: list[Reading]) -> bool:
+            return time.monotonic() > until if whole else enough(taken)
+
         while not enough(self._taken) and time.monotonic() < until:
             try:
-                self._take(self._device.poll(), enough)
+                self._take(self._device.poll(), at_once)
             except NoReply:
                 continue
             if not enough(self._taken):

@@ -120,7 +120,7 @@ def _read_over_mqtt(visitor: Visitor, device: str) -> Found:
 def _read_directly(config: Config, options: DeviceOptions) -> Found:
     found: Found = {}
     with Direct(options, state_directory(config.state_directory, os.environ), _stop_signal()) as device:
-        for reading in device.readings(_is_complete, READING):
+        for reading in device.readings(_is_complete, READING, whole=True):
             if reading.topic is None and reading.channel in (Channel.STATE, Channel.SETTINGS):
                 path = f"{reading.unit.path}/" if reading.unit.path else ""
                 found[f"{path}{reading.channel.value}"] = dict(reading.values)

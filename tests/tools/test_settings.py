@@ -116,3 +116,15 @@ def test_an_inverter_without_a_bridge_is_written_once_it_has_said_what_it_is(tmp
         done = solarbridge(tmp_path, "write", "roof", "input_voltage_range", "ups", "--yes")
         assert json.loads(done.stdout)["outcome"] == "done", done.stderr
         assert simulator.setters == ["PGR01"]
+
+
+def test_an_inverter_without_a_bridge_is_read_to_the_end_of_its_round(tmp_path: Path) -> None:
+    """It tells its state after each answer: the first one knows nothing of what is set yet."""
+    (tmp_path / "bridge").mkdir()
+    with AxpertSimulator(model="max", baud=None) as simulator:
+        device = {"name": "roof", "type": "axpert", "port": simulator.port}
+        config = {"mqtt": {"host": "127.0.0.1", "port": free_port()}, "devices": [device]}
+        (tmp_path / "bridge" / "config.yaml").write_text(json.dumps(config))
+        state = json.loads(solarbridge(tmp_path, "read", "roof", "--json").stdout)["state"]
+        assert state["mode"] is not None
+        assert state["output_source_priority"] is not None, state
