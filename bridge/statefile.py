@@ -70,11 +70,11 @@ class StateFile:
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Replace the file. Raises OSError, and the old one is still there then."""
-        import tempfile  # not at a start, which only reads
-
         data = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        # not by `tempfile`, which loads 2 ms of modules at a start
+        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(6).hex()}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
@@ -87,7 +87,7 @@ class StateFile:
         _sync_folder(self.path.parent)
 
 
-def _remove(path: str) -> None:
+def _remove(path: Path) -> None:
     try:
         os.unlink(path)
     except OSError:
