@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+from bridge.wake import Wake
 
 CAPACITY = 64
 """Commands waiting for one device. A flood past it is refused: whoever sends faster than a bus can
@@ -79,7 +80,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._items: deque[Command] = deque()
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Wake()
         self.refused = 0
         """How many commands found the queue full, or came too fast."""
         self._tokens = float(BURST)
@@ -91,7 +92,7 @@ class Inbox:
             self.refused += 1
             return False
         self._items.append(item)
-        os.eventfd_write(self._fd, 1)
+        self._wake.set()
         return True
 
     def refuse(self) -> None:
@@ -110,24 +111,17 @@ class Inbox:
 
     def take(self) -> Command | None:
         """Return the oldest command, or None when there is none. For the owning thread only."""
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            pass
+        self._wake.clear()
         try:
             item = self._items.popleft()
         except IndexError:
             return None
         if self._items:
-            os.eventfd_write(self._fd, 1)
+            self._wake.set()
         return item
 
     def __len__(self) -> int:
         return len(self._items)
 
     def fileno(self) -> int:
-        return self._fd
-
-    def close(self) -> None:
-        """Give the descriptor back, once no thread uses the inbox any more."""
-        os.close(self._fd)
+        return self._wake.fileno()

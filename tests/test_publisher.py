@@ -154,7 +154,6 @@ def test_an_inbox_is_bounded_and_counts_what_it_refuses() -> None:
     assert taken.count(True) == CAPACITY
     assert inbox.refused == 10
     assert sum(1 for _ in iter(inbox.take, None)) == CAPACITY
-    inbox.close()
 
 
 def test_a_flood_of_commands_does_not_stop_the_readings(bench: Callable[..., Bench]) -> None:

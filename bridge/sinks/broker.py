@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import select
 import socket
 import threading
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING
 from bridge.config import Mqtt
 from bridge.sinks.ending import Ending, Patience, from_connect_error, no_answer
 from bridge.sinks.outbox import Message, Outbox
+from bridge.wake import Wake
 
 if TYPE_CHECKING:
     from bridge.sinks.session import Arrived, Session
@@ -98,7 +98,7 @@ class Broker:
         self._patience = Patience()
         self._lock = threading.RLock()
         self._outbox = Outbox()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Wake()
         self._closing = threading.Event()
         self._size_limit: int | None = None
         self._session: Session | None = None
@@ -227,12 +227,12 @@ class Broker:
             session.end(Ending("lost", "connection closed", lived=session.lived()))
             return
         poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
+        poller.register(self._wake.fileno(), select.POLLIN)
         poller.register(sock.fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         pending = session.pending()
         events = dict(poller.poll(0 if pending else seconds * 1000))
-        if self._wake in events:
-            os.eventfd_read(self._wake)
+        if self._wake.fileno() in events:
+            self._wake.clear()
         with self._lock:
             if pending or events.get(sock.fileno(), 0) & ~select.POLLOUT:
                 session.heard_at = time.monotonic()
@@ -319,7 +319,7 @@ class Broker:
             self._closing.wait(min(left, 5.0))
 
     def _poke(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        self._wake.set()
 
     # -- under the lock
 

@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from bridge.errors import LinkError, Stopped
+from bridge.wake import Wake
 
 READ_SIZE = 4096
 BITS = 10
@@ -49,25 +50,25 @@ class Stop:
     """The program's one stop signal: set once, seen by every waiting thread."""
 
     def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Wake()
         self._set = False
 
     def set(self) -> None:
         """Wake everything that waits; safe in a signal handler."""
         self._set = True
-        os.eventfd_write(self._fd, 1)
+        self._wake.set()
 
     def is_set(self) -> bool:
         return self._set
 
     def fileno(self) -> int:
         """Readable for good once stop is set."""
-        return self._fd
+        return self._wake.fileno()
 
     def wait(self, seconds: float) -> bool:
         """Sleep that long unless stopped; return whether stop is set."""
         poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
+        poller.register(self._wake.fileno(), select.POLLIN)
         poller.poll(max(0.0, seconds) * 1000)
         return self._set
 
