@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import select
 
 from bridge.inbox import Inbox
 from bridge.transports.base import Stop
 from bridge.wake import Wake
+from tests.transports.lines import descriptors
 
 
 def ready(fd: int) -> bool:
@@ -26,7 +26,7 @@ def test_it_is_readable_from_set_to_clear() -> None:
 
 
 def test_descriptors_go_with_those_who_have_them() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(50):
         Wake(), Inbox(), Stop()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before

@@ -46,6 +46,7 @@ def watch_an_outage(folder: Path) -> Pace:
         back = Stopwatch(site.bridge.pid)
         pace.more["recovery"] = back.seconds(site.await_state("one", back.began, NETWORK_RECOVERY).at)
         pace.attempts += [at for at in site.proxy.accepted if at > pace.attempts[0]]
+        await_true(lambda: site.bridge.log().count("connected to") == 2, 5, "the line about it")
         pace.log = site.bridge.log()
         return pace
 
