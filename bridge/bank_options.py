@@ -13,7 +13,7 @@ from bridge.options import option
 
 
 # fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Bank(Limits, BankEntry):
     """An entry of `banks`: batteries that work as one, and the topic on which a Victron GX reads of it."""
 

@@ -28,7 +28,7 @@ CELL_CAP = 3.5
 AMPERES, SHARE, VOLTS = "A", "share", "V"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """A limit that follows a measured value, as points [value, limit]; level beyond the first and the last.
 
@@ -96,7 +96,7 @@ _DISCHARGE_WARMTH = _curve((-10, 0.2), (0, 1), (45, 1), (55, 0.2))
 
 
 # fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Levels:
     """`alarms` of a bank: the measured values that raise an alarm by themselves, as [warning, alarm]."""
 
@@ -116,7 +116,7 @@ class Levels:
                 yield name, "expected [warning, alarm], the alarm no less far out than the warning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """The keys of a bank that say what it may be given."""
 

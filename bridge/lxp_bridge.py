@@ -19,7 +19,7 @@ LXP_BRIDGE = "lxp-bridge"
 
 
 # fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LxpBridge:
     """`lxp_bridge` of a device with `compat: lxp-bridge`: the keys that lxp-bridge has under `mqtt`."""
 

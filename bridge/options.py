@@ -2,7 +2,8 @@
 
 Own code instead of a validation library: the dataclass is the only description of a key (name, type,
 default, bounds, words), there is no second schema to keep in step, and every message carries its
-line, since PyYAML's nodes know where they stand and a validator of plain dicts does not.
+line, since PyYAML's nodes know where they stand and a validator of plain dicts does not. These dataclasses have no
+slots, for which Python makes each class twice: 0.2 ms of every start, for an object or two.
 
 Stricter than YAML 1.1 where that guesses: yes/no/on/off are no booleans, 010 is no 8, 12:30 is no
 750, and a text that another reader could take for a number, a date or a boolean has to be quoted. Anchors,

@@ -48,7 +48,7 @@ def _address(text: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options(WritableOptions):
     """One entry of `devices` with `type: lxp`."""
 

@@ -22,7 +22,7 @@ def _address(value: Any) -> str | None:
 
 
 # fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options(DeviceOptions):
     """One entry of `devices` with `type: pylontech`."""
 

@@ -47,7 +47,7 @@ def _numbered(value: Any) -> str | None:
 
 
 # fmt: off
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Topics:
     """`topics`: where extra200tomqtt published; left out, nothing is published there."""
 
@@ -55,7 +55,7 @@ class Topics:
     bank: str | None = option(None, check=topic, doc="where all modules together go")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options(DeviceOptions):
     """One entry of `devices` with `type: pylontech-extra2000`."""
 

@@ -113,21 +113,21 @@ class Broker:
                 self._outbox.put(message)
                 self._flush()
             if self._session is not None and self._session.client.want_write():
-                self._poke()  # the rest goes when the socket can be written, which the mqtt thread watches
+                self._wake.set()  # the rest goes when the socket can be written, which the mqtt thread watches
 
     def publish_last(self, message: Message) -> None:
         """Send a message behind everything that waits."""
         with self._lock:
             self._outbox.put_last(message)
             self._flush()
-            self._poke()
+            self._wake.set()
 
     def publish_again(self, wanted: Callable[[str], bool]) -> None:
         """Send what we retain on some topics once more, as far as it is still true."""
         with self._lock:
             self._outbox.again(wanted)
             self._flush()
-            self._poke()
+            self._wake.set()
 
     def forget(self, prefix: str) -> None:
         """Drop what waits or is retained by us on topics that begin so."""
@@ -162,7 +162,7 @@ class Broker:
             time.sleep(0.01)
         delivered = not self.waiting()
         self._closing.set()
-        self._poke()
+        self._wake.set()
         return delivered
 
     # -- the thread
@@ -317,9 +317,6 @@ class Broker:
         while not self._closing.is_set() and (left := until - time.monotonic()) > 0:
             self.beat_at = time.monotonic()
             self._closing.wait(min(left, 5.0))
-
-    def _poke(self) -> None:
-        self._wake.set()
 
     # -- under the lock
 

@@ -245,7 +245,7 @@ class _GivesWay(Broker):
     def give_way(self) -> None:
         """Disconnect without a word on the status topic; the thread looks again later."""
         self._closing.set()
-        self._poke()
+        self._wake.set()
 
     def close(self, last: list[Message], seconds: float) -> bool:
         self._ended.set()

@@ -126,10 +126,11 @@ class Session:
         back what is more than its window (mosquitto: 20 messages), to send it behind its answer.
         """
         self.subscribing = True
-        for qos, topic in [*((0, topic) for topic in at_once), *((1, topic) for topic in topics)]:
-            # not noLocal: it would hide the will of our own former connection from us
-            _, mid = self.client.subscribe(topic, qos)
-            self._asked[mid or 0] = topic
+        for qos, group in enumerate((at_once, topics)):
+            for topic in group:
+                # not noLocal: it would hide the will of our own former connection from us
+                _, mid = self.client.subscribe(topic, qos)
+                self._asked[mid or 0] = topic
 
     def close(self) -> None:
         """Say goodbye to the broker; what the kernel still holds is delivered first."""

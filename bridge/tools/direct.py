@@ -53,12 +53,12 @@ class Direct:
         self._device.refresh()
         until = time.monotonic() + seconds
 
-        def at_once(taken: list[Reading]) -> bool:
+        def that_is_all(taken: list[Reading]) -> bool:
             return time.monotonic() > until if whole else enough(taken)
 
         while not enough(self._taken) and time.monotonic() < until:
             try:
-                self._take(self._device.poll(), at_once)
+                self._take(self._device.poll(), that_is_all)
             except NoReply:
                 continue
             if not enough(self._taken):
