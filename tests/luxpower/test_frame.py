@@ -24,6 +24,7 @@ from bridge.luxpower.frame import (
     crc,
     decode_reply,
     decode_request,
+    ends_in_its_crc,
 )
 from tests.luxpower import wire
 from tests.luxpower.captured import CAPTURES
@@ -54,6 +55,27 @@ def test_the_crc_is_crc_16_modbus() -> None:
 @given(st.binary(max_size=300))
 def test_the_crc_equals_one_taken_bit_by_bit(data: bytes) -> None:
     assert crc(data) == wire.bitwise_crc(data)
+
+
+@given(st.binary(max_size=1020), st.lists(st.integers(0, 8 * 1022 - 1), max_size=4))
+def test_data_ends_in_its_crc_or_does_not(data: bytes, flipped: list[int]) -> None:
+    sent = data + wire.little(wire.bitwise_crc(data))
+    assert ends_in_its_crc(sent)
+    number = int.from_bytes(sent, "little")
+    for bit in flipped:
+        number ^= 1 << bit % (8 * len(sent))
+    changed = number.to_bytes(len(sent), "little")
+    assert ends_in_its_crc(changed) == (wire.bitwise_crc(changed[:-2]) == int.from_bytes(changed[-2:], "little"))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x41"])
+def test_every_ending_but_one_is_no_crc(data: bytes) -> None:
+    right = wire.bitwise_crc(data)
+    assert [end for end in range(0x10000) if ends_in_its_crc(data + wire.little(end))] == [right]
+
+
+def test_what_is_too_short_ends_in_no_crc() -> None:
+    assert not any(map(ends_in_its_crc, [b"", *(bytes([byte]) for byte in range(256))]))
 
 
 @given(requests)
