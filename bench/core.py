@@ -22,10 +22,10 @@ def start_table(kit: Kit) -> Table:
     # where only what an installation has is there: tools for development begin with 10 ms of imports of their own
     programs = peer("installed", str(REPOSITORY), anew=True)
     python = programs / "python" if programs else sys.executable
-    imports = [child(python, "paho_floor.py", "import")["ms"] / 1e3 for _ in range(ROUNDS)]
-    floor = [child(python, "paho_floor.py", "rss", str(kit.mqtt_port))["mib"] for _ in range(ROUNDS)]
-    first, memory = [], []
-    for _ in range(ROUNDS):
+    imports, floor, first, memory = [], [], [], []
+    for _ in range(ROUNDS):  # in turns: a machine's pace changes within minutes
+        imports.append(child(python, "paho_floor.py", "import")["ms"] / 1e3)
+        floor.append(child(python, "paho_floor.py", "rss", str(kit.mqtt_port))["mib"])
         with kit.recorder("solarbridge/unit/state") as recorder, kit.simulator("axpert") as (port, _):
             recorder.forget()
             devices = f"- {{name: unit, type: axpert, port: {port}}}\n"

@@ -18,7 +18,6 @@ from bridge.devices import Context, Device, DeviceOptions, WritableOptions
 from bridge.notify import Notifier
 from bridge.publisher import Publisher
 from bridge.sinks.base import Sinks
-from bridge.statefile import StateFile, state_directory
 from bridge.supervisor import Supervisor
 from bridge.transports.base import Stop
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from bridge.sinks.lxp_bridge import LxpBridgeSink, Served
     from bridge.sinks.mqtt import MqttSink
     from bridge.sinks.session import Arrived
+    from bridge.statefile import StateFile
     from bridge.writing import Records
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,6 @@ class App:
         self._health_due = time.monotonic() + 2.0
         self._status = ""
         self._sinks = Sinks()
-        self._state_directory = state_directory(config.state_directory, os.environ)
         self.publishers = [
             Publisher(options.name, partial(_build, options), self._sinks, self._stop, partial(self._records, options))
             for options in config.devices
@@ -154,8 +153,7 @@ class App:
         from bridge.sinks.homeassistant import Site
 
         site = Site(self._config.mqtt.base_topic, __version__, options.prefix, options.time_entities)
-        file = StateFile(self._state_directory / "homeassistant.json")
-        discovery = Discovery(site, file, options.birth_payload, self._energies)
+        discovery = Discovery(site, self._state_file("homeassistant.json"), options.birth_payload, self._energies)
         watched[options.birth_topic or f"{options.prefix}/status"] = discovery.birth
         watched[site.republish] = discovery.asked
         return discovery
@@ -165,7 +163,7 @@ class App:
             return None
         from bridge.energy_keeper import EnergyKeeper
 
-        self._energy = EnergyKeeper(StateFile(self._state_directory / "energy.json"), mqtt)
+        self._energy = EnergyKeeper(self._state_file("energy.json"), mqtt)
         return self._energy
 
     def _energies(self, device: str, path: str) -> tuple[Field, ...]:
@@ -176,8 +174,14 @@ class App:
         if not isinstance(options, WritableOptions) or not options.writes:
             return None
         from bridge.records import records_of
+        from bridge.statefile import state_directory
 
-        return records_of(options, self._state_directory)
+        return records_of(options, state_directory(self._config.state_directory, os.environ))
+
+    def _state_file(self, name: str) -> StateFile:
+        from bridge.statefile import StateFile, state_directory
+
+        return StateFile(state_directory(self._config.state_directory, os.environ) / name)
 
     def stop(self) -> None:
         """Let `run` end, from any thread."""

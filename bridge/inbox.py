@@ -18,7 +18,6 @@ BURST, REFILL = 32, 4.0
 disk, even when it is refused; what comes faster is counted and told in one answer."""
 
 
-@dataclass(frozen=True)
 class Refresh:
     """Read everything again, now."""
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
 from bridge.transports.base import Link
 from bridge.voltronic import frame, pi18
-from bridge.voltronic.inquiry import Decoded
+
+if TYPE_CHECKING:
+    from bridge.voltronic.inquiry import Decoded
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +90,17 @@ class Line:
         """Close the link."""
         self._link.close()
 
-    def ask(self, speech: Speech, command: str, read: Callable[[str], Decoded]) -> Answer:
+    def ask(
+        self,
+        speech: Speech,
+        command: str,
+        read: Callable[[str], Decoded],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Answer:
         """Return the answer to `command`, asked a second time when the first try fails.
 
-        `read` turns a reply's text into values and raises ProtocolError for a reply that is not meant.
+        `read` turns a reply's text into values and raises ProtocolError for a reply that is not meant. `meanwhile` is
+        called as soon as the question is out, before anything is read: there is time then.
         Raises ProtocolError, of kind "refused" when the inverter does not know the command, and NoReply.
         """
         frames = speech.forms(command)
@@ -99,7 +108,7 @@ class Line:
         failure: ProtocolError | NoReply
         for number in (likely, (likely + 1) % len(frames)):
             try:
-                answer = self._exchange(Hearing(speech, command, read), frames[number])
+                answer = self._exchange(Hearing(speech, command, read), frames[number], meanwhile)
             except ProtocolError as err:
                 self._tally.failed(err.kind, f"{command}: {err}")
                 failure = err
@@ -131,7 +140,7 @@ class Line:
             raise
         self._tally.replies += 1
 
-    def _exchange(self, hearing: Hearing, question: bytes) -> Answer:
+    def _exchange(self, hearing: Hearing, question: bytes, meanwhile: Callable[[], None] | None = None) -> Answer:
         """Send one question and return the newest whole reply that fits it. Raises ProtocolError, NoReply."""
         if self._link.drain().strip(_BETWEEN_REPLIES):
             self._tally.failed("late", f"{hearing.command}: bytes nobody was waiting for")
@@ -140,6 +149,8 @@ class Line:
         sent = time.monotonic()
         self._link.write(question, sent + SENDING)
         try:
+            if meanwhile is not None:
+                meanwhile()
             return self._listen(hearing, sent)
         finally:
             self._tally.busy += time.monotonic() - sent

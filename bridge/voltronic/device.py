@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.devices import Context, Found
@@ -21,16 +22,15 @@ from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopp
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
-from bridge.voltronic.inquiries import PI30
-from bridge.voltronic.inquiry import Decoded, Inquiry
 from bridge.voltronic.known import LONE, MANUFACTURER, OF_A_UNIT, SET, SILENT_FOR, Known, Task, changes
 from bridge.voltronic.options import Options, Topics
-from bridge.voltronic.plan import PI30_PLAN, PI41_PLAN, Pace, Plan, plan_of
+from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace
 
 if TYPE_CHECKING:
     from bridge.settings import Documented
     from bridge.transports.base import Stop
     from bridge.voltronic.desk_device import Desk
+    from bridge.voltronic.inquiry import Decoded, Inquiry
     from bridge.voltronic.setter_device import Read
     from bridge.writing import Writer
 
@@ -180,7 +180,7 @@ class AxpertDevice:
         self._good = self._failed = self._silent = 0
         self._published: Mapping[str, Value] = {}
         if self._options.protocol != "auto":
-            self.known.speak(plan_of(self._options.protocol))
+            self.known.speak(PLANS[self._options.protocol])
 
     def _store(self, task: Task, answer: Answer, command: str) -> None:
         before = task.values
@@ -235,7 +235,13 @@ class AxpertDevice:
 
     # -- questions
 
-    def _question(self, command: str, inquiry: Inquiry, remember: str | None = None) -> Answer | None:
+    def _question(
+        self,
+        command: str,
+        read: Callable[[str], Decoded],
+        remember: str | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Answer | None:
         """Return the answer to one question, or None; a refusal is kept under the name `remember`.
 
         Raises NoReply when the line seems dead: nothing at all was answered in this round.
@@ -243,7 +249,7 @@ class AxpertDevice:
         line = self._open_line()
         self._context.beat()
         try:
-            answer = line.ask(self.speech, command, inquiry.decode)
+            answer = line.ask(self.speech, command, read, meanwhile)
         except ProtocolError as err:
             self._failed += 1
             # a unit that refuses everything is sick, and a refusal may be a late one: nothing is learned from these
@@ -280,13 +286,12 @@ class AxpertDevice:
 
         The status is asked before the protocol's name, so that it is published after the very first answer.
         """
-        protocols = ("PI18", "PI30") if self._pi18_first else ("PI30", "PI18")
+        plans = (PI18_PLAN, PI30_PLAN) if self._pi18_first else (PI30_PLAN, PI18_PLAN)
         self._pi18_first = not self._pi18_first  # a unit may be dumb to what it does not know: begin with the other
         found = False
         try:
-            for plan in map(plan_of, protocols):
-                self.known.speak(plan)
-                yield from self._try_protocol(plan)
+            for plan in plans:
+                yield from self._try_pi18() if plan is PI18_PLAN else self._try_pi30()
                 found = self.known.status().decoded is not None or (self.known.sure and plan is PI30_PLAN)
                 if found:
                     return
@@ -295,22 +300,32 @@ class AxpertDevice:
                 self.known.plan = None
         raise NoReply("neither PI30 nor PI18 is answered")
 
-    def _try_protocol(self, plan: Plan) -> Iterator[Reading | None]:
-        """Ask for the status in one protocol; where that says nothing, for the protocol's name."""
-        self.known.sure = plan.protocol == "PI18"
-        if self.known.sure:
-            answer = self._question("PI", plan.table["PI"])
-            if answer is None or answer.decoded["protocol_id"] != "18":
-                yield None
-                return
-        yield from self._ask_fast(self.known.status())
-        if self.known.status().decoded is None and not self.known.sure:
+    def _try_pi30(self) -> Iterator[Reading | None]:
+        """Ask for the status; where that says nothing, for the protocol's name.
+
+        This is the first question of most starts. What answers mean is loaded when it is out: the line is busy then.
+        """
+        self.known.plan, self.known.sure = None, False
+        speak = partial(self.known.speak, PI30_PLAN)
+        answer = self._question(PI30_PLAN.status, lambda text: self.known.status().inquiry.decode(text), None, speak)
+        yield from self._take_fast(self.known.status(), answer)
+        if self.known.status().decoded is None:
             yield from self._name_protocol()
+
+    def _try_pi18(self) -> Iterator[Reading | None]:
+        """Ask for the protocol's name, since other units know some of its questions; then for the status."""
+        self.known.speak(PI18_PLAN)
+        self.known.sure = True
+        answer = self._question("PI", PI18_PLAN.table["PI"].decode)
+        if answer is None or answer.decoded["protocol_id"] != "18":
+            yield None
+        else:
+            yield from self._ask_fast(self.known.status())
 
     def _name_protocol(self) -> Iterator[Reading | None]:
         """Ask which member of the PI30 family it is, and take up its tables."""
         self._name_due = time.monotonic() + SILENT_FOR
-        answer = self._question("QPI", PI30["QPI"], "QPI")
+        answer = self._question("QPI", PI30_PLAN.table["QPI"].decode, "QPI")
         if answer is None and not self._is_refused("QPI"):
             yield None
             return
@@ -336,7 +351,7 @@ class AxpertDevice:
         inquiry = self.known.plan.table[self.known.plan.serial]
         if self._out_of_step(inquiry):
             return
-        answer = self._question(self.known.plan.serial, inquiry, self.known.plan.serial)
+        answer = self._question(self.known.plan.serial, inquiry.decode, self.known.plan.serial)
         self._identify_due = now + (SILENT_FOR if answer is None else self._options.settings_interval)
         if answer is None:
             yield None
@@ -356,7 +371,10 @@ class AxpertDevice:
 
     def _ask_fast(self, task: Task) -> Iterator[Reading | None]:
         """Ask one of the questions of every round and publish what it changed; the status always."""
-        answer = self._question(task.ask.command, task.inquiry, None if task.ask.basic else task.ask.name)
+        answer = self._question(task.ask.command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
+        yield from self._take_fast(task, answer)
+
+    def _take_fast(self, task: Task, answer: Answer | None) -> Iterator[Reading | None]:
         if answer is None:
             yield None
             return
@@ -380,7 +398,7 @@ class AxpertDevice:
             if command is None or self._out_of_step(task.inquiry) or self._is_refused(task.ask.name):
                 continue
             asked += 1
-            answer = self._question(command, task.inquiry, task.ask.name)
+            answer = self._question(command, task.inquiry.decode, task.ask.name)
             now = time.monotonic()
             if answer is None:
                 task.due, task.pause = now + task.pause, min(2 * task.pause, REFUSED_FOR)
@@ -433,7 +451,7 @@ class AxpertDevice:
         command = f"{self.known.plan.parallel}{place}"
         if self._is_refused(command):
             return None
-        return self._question(command, self.known.plan.table[self.known.plan.parallel], command)
+        return self._question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
 
     def _unit_readings(self, place: int, answer: Answer, seen: set[str]) -> Iterator[Reading | None]:
         """Publish one unit of the set; an absent one says nothing, a lone one only what belongs to the root."""

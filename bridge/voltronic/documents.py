@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from bridge.fields import Field
 from bridge.settings import Documented
 from bridge.voltronic.inquiries import PI30, lone_unit, unit_of_set, whole_set
-from bridge.voltronic.plan import ALSO, PROTOCOLS, plan_of
+from bridge.voltronic.plan import ALSO, PLANS
 from bridge.voltronic.settings import ANY_PI30, ORDER, Kind, Setter, every_setter
 
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
     """Return every field a device of this type can announce, by kind of unit."""
     root: list[Field] = []
-    for plan in map(plan_of, PROTOCOLS):
+    for plan in PLANS.values():
         names = [*(ask.name for ask in plan.asks), *ALSO]
         root += [item for name in names if name in plan.table for item in plan.table[name].every_field()]
     qpgs = PI30["QPGS"]

@@ -11,13 +11,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from bridge.errors import NoReply
 from bridge.fields import Field, Unit, Value
-from bridge.voltronic.inquiries import lone_unit, unit_of_set, whole_set
-from bridge.voltronic.inquiry import Decoded, Inquiry
 from bridge.voltronic.options import Options
 from bridge.voltronic.plan import Ask, Pace, Plan
+
+if TYPE_CHECKING:
+    from bridge.voltronic.inquiry import Decoded, Inquiry
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,9 @@ class Known:
         self._nothing: dict[str, Value] = {}
 
     def speak(self, plan: Plan) -> None:
-        """Take up a protocol: its tables and its questions."""
+        """Take up a protocol: its tables, which may have to be loaded, and its questions."""
+        from bridge.voltronic.inquiries import lone_unit, unit_of_set, whole_set
+
         self.plan = plan
         also = tuple(Ask(command, Pace.SETTINGS) for command in self._options.also if command in plan.table)
         self.tasks = {ask.name: self._task(ask, plan.table[ask.name]) for ask in plan.asks + also}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from functools import cache
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
-from bridge.voltronic.inquiries import PI30, PI41
-from bridge.voltronic.inquiry import Inquiry
+if TYPE_CHECKING:
+    from bridge.voltronic.inquiry import Inquiry
 
 
 class Pace(Enum):
@@ -45,17 +45,38 @@ class Ask(NamedTuple):
         return "{" in self.command
 
 
-class Plan(NamedTuple):
-    """A protocol's tables and questions. `status` comes first in a round, and is what is published at once."""
+class Plan:
+    """A protocol's questions. `status` comes first in a round, and is what is published at once."""
 
-    protocol: str
-    table: Mapping[str, Inquiry]
-    asks: tuple[Ask, ...]
-    status: str
-    serial: str
-    clock: str
-    ratings: str
-    parallel: str | None = None
+    def __init__(
+        self,
+        protocol: str,
+        asks: tuple[Ask, ...],
+        *,
+        status: str,
+        serial: str,
+        clock: str,
+        ratings: str,
+        parallel: str | None = None,
+    ) -> None:
+        self.protocol = protocol
+        self.asks = asks
+        self.status = status
+        self.serial = serial
+        self.clock = clock
+        self.ratings = ratings
+        self.parallel = parallel
+
+    @cached_property
+    def table(self) -> Mapping[str, Inquiry]:
+        """What the answers mean, by command. Loaded when it is first wanted: nobody needs it to put a question."""
+        if self.protocol == "PI18":
+            from bridge.voltronic.pi18_inquiries import PI18
+
+            return PI18
+        from bridge.voltronic.inquiries import PI30, PI41
+
+        return PI41 if self.protocol == "PI41" else PI30
 
 
 # fmt: off
@@ -109,19 +130,12 @@ _PI18_ASKS = (
 )
 # fmt: on
 
-PI30_PLAN = Plan("PI30", PI30, _PI30_ASKS, "QPIGS", "QID", "QT", "QPIRI", "QPGS")
-PI41_PLAN = Plan("PI41", PI41, _PI30_ASKS, "QPIGS", "QID", "QT", "QPIRI", "QPGS")
-PROTOCOLS = ("PI30", "PI41", "PI18")
-
-
-@cache
-def plan_of(protocol: str) -> Plan:
-    """Return the plan of one of PROTOCOLS. PI18's tables are loaded only when they are wanted: few units need them."""
-    if protocol != "PI18":
-        return {"PI30": PI30_PLAN, "PI41": PI41_PLAN}[protocol]
-    from bridge.voltronic.pi18_inquiries import PI18
-
-    return Plan("PI18", PI18, _PI18_ASKS, "GS", "ID", "T", "PIRI")
+PI30_PLAN, PI41_PLAN = (
+    Plan(name, _PI30_ASKS, status="QPIGS", serial="QID", clock="QT", ratings="QPIRI", parallel="QPGS")
+    for name in ("PI30", "PI41")
+)
+PI18_PLAN = Plan("PI18", _PI18_ASKS, status="GS", serial="ID", clock="T", ratings="PIRI")
+PLANS = {plan.protocol: plan for plan in (PI30_PLAN, PI41_PLAN, PI18_PLAN)}
 
 ALSO = ("Q1", "QBOOT", "QLED")
 """Questions that are asked only where the configuration names them: undocumented, or of no daily use."""

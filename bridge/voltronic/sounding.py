@@ -7,7 +7,7 @@ from bridge.errors import NoReply, ProtocolError
 from bridge.transports.base import Stop
 from bridge.transports.ports import open_port
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Line, Speech
-from bridge.voltronic.plan import Plan, plan_of
+from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, Plan
 
 BAUD = 2400
 
@@ -20,13 +20,12 @@ def sound_out_port(port: str, stop: Stop) -> list[Found]:
     """
     line = Line(open_port(port, BAUD, stop), Tally())
     try:
-        for speech, hello, protocol in ((PI30_SPEECH, "QPI", "PI30"), (PI18_SPEECH, "PI", "PI18")):
-            plan = plan_of(protocol)
+        for speech, hello, plan in ((PI30_SPEECH, "QPI", PI30_PLAN), (PI18_SPEECH, "PI", PI18_PLAN)):
             spoken = _told(line, speech, plan, hello, "protocol_id")
             serial = _told(line, speech, plan, plan.serial, "serial_number") if spoken is not None else None
             if spoken is not None and (spoken or serial):
                 named = f"serial number {serial}" if serial else "its serial number it does not tell"
-                words = f"an Axpert or kin that speaks {_protocol(spoken) or protocol}; {named}"
+                words = f"an Axpert or kin that speaks {_protocol(spoken) or plan.protocol}; {named}"
                 return [Found(words, {"name": "inverter", "type": "axpert", "port": port})]
     finally:
         line.close()

@@ -10,11 +10,10 @@ from bridge.fields import Field
 from bridge.voltronic.inquiries import ALARMS, FLAGS, PI30, PI41, QPGS, lone_unit, unit_of_set, whole_set
 from bridge.voltronic.inquiry import Inquiry, Token
 from bridge.voltronic.pi18_inquiries import PI18
-from bridge.voltronic.plan import ALSO, PROTOCOLS, Plan, plan_of
+from bridge.voltronic.plan import ALSO, PLANS, Plan
 
 TABLES = {"PI30": PI30, "PI41": PI41, "PI18": PI18}
 INQUIRIES = [(protocol, inquiry) for protocol, table in TABLES.items() for inquiry in table.values()]
-PLANS = [plan_of(protocol) for protocol in PROTOCOLS]
 
 
 def forms(inquiry: Inquiry) -> list[tuple[Token, ...]]:
@@ -45,7 +44,7 @@ def test_keys_and_wire_names_of_one_form_are_unique(protocol: str, inquiry: Inqu
         assert len(rows) == len({row.wire_name for row in rows})
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.protocol)
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_no_two_questions_fill_the_same_key(plan: Plan) -> None:
     assert {key: who for key, who in root_fields(plan).items() if len(who) > 1} == {}
 
@@ -100,7 +99,7 @@ def test_the_views_of_a_parallel_unit_leave_nothing_out_and_double_nothing() -> 
 
 
 def test_every_question_of_a_plan_has_its_table() -> None:
-    for plan in PLANS:
+    for plan in PLANS.values():
         for ask in plan.asks:
             assert ask.name in plan.table
         assert {plan.status, plan.serial, plan.clock} <= set(plan.table)
