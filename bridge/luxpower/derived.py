@@ -1,18 +1,19 @@
 """Rules of the values that no register holds: what the rows of INPUT_DERIVED and HOLD_DERIVED are made by (pure).
 
-Each takes the values of its row's inputs in their order, and those of an earlier cycle.
+Each takes the values of its row's inputs in their order, None where one is not known in this cycle, and those that are
+known of another cycle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from bridge.fields import Value
 from bridge.luxpower.codes import OFF_GRID
 from bridge.luxpower.models import Family
 
-Values: TypeAlias = Mapping[str, Value]
+Values: TypeAlias = Sequence[Value]
 
 
 def total(values: Values, old: Values) -> Value:
@@ -20,15 +21,14 @@ def total(values: Values, old: Values) -> Value:
 
     A higher string that gave power in an earlier cycle makes the sum unknown until it is read again.
     """
-    strings = list(values.values())
-    if None in strings[:3] or any(old.values()):
+    if None in values[:3] or any(old):
         return None
-    return round(sum(value for value in strings if isinstance(value, (int, float))), 1)
+    return round(sum([value for value in values if isinstance(value, (int, float))]), 1)
 
 
 def difference(values: Values, _: Values) -> Value:
     """Return the first without the second, which the device tells apart, both positive."""
-    positive, negative = values.values()
+    positive, negative = values
     if isinstance(positive, int) and isinstance(negative, int):
         return positive - negative
     return None
@@ -36,7 +36,7 @@ def difference(values: Values, _: Values) -> Value:
 
 def house_power(values: Values, _: Values) -> Value:
     """Return the load register where the firmware fills it, else what the meters leave for the house."""
-    status, imported, inverter, rectifier, exported, eps, load = values.values()
+    status, imported, inverter, rectifier, exported, eps, load = values
     if isinstance(load, int) and load > 0:
         return load
     if isinstance(status, int) and status >= OFF_GRID:
@@ -47,7 +47,7 @@ def house_power(values: Values, _: Values) -> Value:
 
 def house_energy(values: Values, _: Values) -> Value:
     """Return the load counter where the firmware fills it, else what the day's counters leave for the house."""
-    imported, inverter, rectifier, exported, eps, load = values.values()
+    imported, inverter, rectifier, exported, eps, load = values
     if isinstance(load, float) and load > 0:
         return load
     balance = _balance(imported, inverter, rectifier, exported)
@@ -67,7 +67,7 @@ def _balance(imported: Value, inverter: Value, rectifier: Value, exported: Value
 
 def firmware(values: Values, _: Values) -> Value:
     """Return the version as the maker writes it: model code, then communication and control in hex."""
-    code, communication, control = values.values()
+    code, communication, control = values
     if not isinstance(code, str) or not isinstance(communication, int) or not isinstance(control, int):
         return None
     return f"{code}-{communication:02X}{control:02X}"

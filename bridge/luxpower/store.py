@@ -47,9 +47,6 @@ class Cover(NamedTuple):
     core: tuple[int, ...]
 
 
-_NOTHING_OLD: dict[str, Value] = {}
-
-
 class Word(NamedTuple):
     """One raw word and when it came."""
 
@@ -137,8 +134,8 @@ class Store:
             return None
         newest, oldest = alive[cover.counting[-1]].at, min([alive[index].at for index in cover.counting])
         if newest - oldest <= self._cycle:
-            for row in self._table.derived:
-                values[row.key] = row.rule({key: values[key] for key in row.inputs}, _NOTHING_OLD)
+            for key, inputs, rule in self._table.derivations:
+                values[key] = rule(inputs(values), ())
         else:
             self._derive_apart(values, alive)
         for told in self._table.told:
@@ -180,9 +177,14 @@ class Store:
         times = {key: block.at for block in alive for key in block.values}
         for row in self._table.derived:
             first = times.get(row.inputs[0])
-            same: dict[str, Value] = dict.fromkeys(row.inputs)
-            old: dict[str, Value] = {}
-            for key in row.inputs if first is not None else ():
-                if key in times:
-                    (same if abs(times[key] - (first or 0.0)) <= self._cycle else old)[key] = values[key]
-            values[row.key] = row.rule(same, old) if first is not None else None
+            if first is None:
+                values[row.key] = None
+                continue
+            same: list[Value] = []
+            old: list[Value] = []
+            for key in row.inputs:
+                fits = key in times and abs(times[key] - first) <= self._cycle
+                same.append(values[key] if fits else None)
+                if key in times and not fits:
+                    old.append(values[key])
+            values[row.key] = row.rule(same, old)

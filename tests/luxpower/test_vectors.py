@@ -53,7 +53,7 @@ def inputs_of(vector: Any, family: Family) -> dict[str, Value]:
     frame = decoded(vector)
     values = Layout(INPUTS, family).decode(frame.register, frame.data)
     for row in INPUTS.derived:
-        values[row.key] = row.rule({key: values.get(key) for key in row.inputs}, {})
+        values[row.key] = row.rule([values.get(key) for key in row.inputs], [])
     return values
 
 
