@@ -185,7 +185,14 @@ class Plan:
                 self._converted.append((row.key, slot, row.read.convert, divisor))
             else:
                 columns.setdefault(divisor, []).append((row.key, slot))
-        self._columns = [(_column(pairs), divisor, repeat(divisor)) for divisor, pairs in columns.items()]
+        self._keys = [key for pairs in columns.values() for key, _ in pairs]
+        self._columns = [(_getter([slot for _, slot in pairs]), divisor) for divisor, pairs in columns.items()]
+        slots_in_words = [slot for _, slot, *_ in self._converted] + [slot for _, _, slot, *_ in self._coded]
+        self._pick = _getter(slots_in_words)
+        self._picked: tuple[Raw, ...] | None = None
+        self._in_words: dict[str, Value] = {}
+        """What the words at those places meant in the last block: states, bits and names hardly ever change."""
+        self._nothing: dict[str, Value] = dict.fromkeys(field.key for row in inside for field in row.fields())
         self._judge(inside, family)
 
     def _judge(self, inside: list[Row], family: Family) -> None:
@@ -193,27 +200,33 @@ class Plan:
         gone = {*self.unsupported, *self._unknown}
         believed = [r for r in inside if r.key not in gone]
         self.limits = [(r.key, *r.within, r) for r in believed if r.within is not None]
-        self._limited = _column([(key, key) for key, *_ in self.limits])[1] if self.limits else None
+        self._limited = _getter([key for key, *_ in self.limits])
         self._lowest, self._highest = [limit[1] for limit in self.limits], [limit[2] for limit in self.limits]
         self.absent = [(r.key, r.absent) for r in believed if r.absent is not None]
         self.lifetime = [r.key for r in believed if r.lifetime]
 
     def all_within(self, values: dict[str, Value]) -> bool:
         """Whether no value is outside its row's limits: the usual case, and quickly seen."""
-        if self._limited is None:
-            return True
         judged = self._limited(values)
         return None not in judged and all(map(le, self._lowest, judged)) and all(map(ge, self._highest, judged))
 
     def values(self, data: bytes) -> dict[str, Value]:
         """Return all values of one block, in their units. `data` has the length the plan was made for."""
         raw = self._struct.unpack(data)
+        numbers: list[Value] = []
+        for get, divisor in self._columns:
+            numbers += get(raw) if divisor == 1 else map(truediv, get(raw), repeat(divisor))
+        values = self._nothing.copy()
+        values.update(zip(self._keys, numbers, strict=True))
+        picked = self._pick(raw)
+        if picked != self._picked:
+            self._picked, self._in_words = picked, self._convert(raw)
+        values.update(self._in_words)
+        return values
+
+    def _convert(self, raw: tuple[Raw, ...]) -> dict[str, Value]:
+        """Return the values that are more than a number and a scale."""
         values: dict[str, Value] = {}
-        for (keys, get), divisor, divisors in self._columns:
-            if divisor == 1:
-                values.update(zip(keys, get(raw), strict=True))
-            else:
-                values.update(zip(keys, map(truediv, get(raw), divisors), strict=False))
         for key, slot, convert, divisor in self._converted:
             value = convert(raw[slot])
             values[key] = value if divisor == 1 else _divided(value, divisor)
@@ -221,8 +234,6 @@ class Plan:
             code: Any = part(raw[slot]) if part else raw[slot]
             values[key] = words_for(code)
             values[code_key] = code
-        for key in self._unknown:
-            values[key] = None
         return values
 
 
@@ -230,12 +241,11 @@ def _divided(value: Value, divisor: int) -> Value:
     return value / divisor if isinstance(value, int) else value
 
 
-def _column(pairs: Sequence[tuple[str, int | str]]) -> tuple[tuple[str, ...], Getter]:
-    keys, slots = zip(*pairs, strict=True)
-    if len(slots) == 1:
-        only = slots[0]
-        return keys, lambda raw: (raw[only],)
-    return keys, itemgetter(*slots)
+def _getter(places: Sequence[int] | Sequence[str]) -> Getter:
+    """Return what takes these places out of a tuple or a mapping, as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda found: tuple([found[place] for place in places])
 
 
 def _cut(inside: list[Row], first: int, length: int) -> tuple[struct.Struct, dict[tuple[int, str], int]]:
