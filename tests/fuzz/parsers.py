@@ -277,6 +277,16 @@ _COMMANDS = (
 )  # fmt: skip
 _UEVENT = b"DRIVER=hid-generic\nHID_ID=0003:00000665:00005161\nHID_NAME=INNO TECH\nHID_UNIQ=A1\n"
 
+_EVERY_TYPE = b"""mqtt: {host: h}
+devices:
+  - {name: a, type: axpert, port: hid, writes: true, allow: [output_mode], bounds: {battery_bulk_voltage: [50, 57]}}
+  - {name: b, type: lxp, host: h, compat: lxp-bridge}
+  - {name: c, type: pylontech, port: /dev/c}
+  - {name: d, type: pylontech-extra2000, port: /dev/d, modules: [1, 2]}
+banks:
+  - {name: e, from: [c, d], topic: battery/data}
+"""
+
 PARSERS = (
     Parser("voltronic frames", voltronic_frames, lambda: [one.received for one in VOLTRONIC]),
     Parser("voltronic replies", voltronic_replies, lambda: [one.received[1:-3] for one in VOLTRONIC]
@@ -291,8 +301,7 @@ PARSERS = (
     Parser("requests", request.parse, lambda: [one.partition(b" ")[2] for one in _TOPICS], (CommandError,)),
     Parser("topics", topics, lambda: _TOPICS, ()),
     Parser("configuration", with_file("c.yaml", lambda path: load(str(path), {})),
-           lambda: [(REPOSITORY / "config.example.yaml").read_bytes(),
-                    b"mqtt: {host: h}\ndevices:\n  - {name: a, type: axpert, port: hid}\n"], (ConfigError,)),
+           lambda: [(REPOSITORY / "config.example.yaml").read_bytes(), _EVERY_TYPE], (ConfigError,)),
     Parser("other programs' configurations", with_file("other", migrated),
            lambda: [text.encode() for text in (LXP_BRIDGE, EXTRA, MPP)], ()),
     Parser("ledger", with_file("writes.json", of_a_ledger), lambda: [json.dumps(_LEDGER).encode()], ()),

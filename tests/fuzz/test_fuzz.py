@@ -88,6 +88,8 @@ def test_what_was_found_once_is_refused(parser: Parser, data: bytes) -> None:
 @every_parser
 def test_bent_examples_for_a_long_time_leave_nothing_behind(parser: Parser) -> None:
     rng, seeds = random.Random(), parser.seeds()
+    for seed in seeds:
+        feed(parser, seed)  # what is loaded when it is first wanted stays, and is not kept of any input
     begun, half = time.monotonic(), MINUTES * 60 / len(PARSERS) / 2
     tracemalloc.start()
     try:
