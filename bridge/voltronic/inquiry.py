@@ -157,6 +157,11 @@ class Token(Field):
     def range(self) -> tuple[float, float] | None:
         return self.limits or (None if self.codes else _RANGES.get(self.quantity))
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the decoded value is what is published, and nothing else."""
+        return not (self.codes or self.bits or self.quantity in (FLAG, PROBLEM) or self.divisor > 1)
+
     def fields(self) -> tuple[Field, ...]:
         """Return what a state topic announces for this row."""
         if not self.published:
@@ -263,10 +268,14 @@ class Inquiry:
         """Return the values of a state topic, under the keys `fields` announces for this form."""
         doubtful = self.doubtful(decoded) if self.doubtful else ()
         values: dict[str, Value] = {}
-        for row in self._every_row:
-            name = row.wire_name
-            if row.published and name in decoded:
-                row.publish(None if name in doubtful else decoded[name], values)
+        for name, key, put in self._published:
+            if name not in decoded:
+                continue
+            value = None if name in doubtful else decoded[name]
+            if put is None:
+                values[key] = value
+            else:
+                put(value, values)
         for derived in self.derived:
             derived.publish(decoded, values)
         return values
@@ -299,6 +308,12 @@ class Inquiry:
         """The rows of all forms; a wire name means the same in each."""
         rows = (row for form in (self.rows, *self.forms.values()) for row in form)
         return tuple({row.wire_name: row for row in rows}.values())
+
+    @cached_property
+    def _published(self) -> tuple[tuple[str, str, Callable[[Any, dict[str, Value]], None] | None], ...]:
+        """Of each published row its wire name, its key, and what publishes it; None where the value stays as it is."""
+        rows = [row for row in self._every_row if row.published]
+        return tuple((row.wire_name, row.key, None if row.as_it_is else row.publish) for row in rows)
 
     @cached_property
     def _contract(self) -> tuple[tuple[str, str, Rule], ...]:
