@@ -165,9 +165,17 @@ class StackDevice(StackReader):
             yield from self._scan()
         stranger = self._stranger(time.monotonic())
         if stranger is not None:
-            self._probe_last = stranger
-            yield from self._probe(stranger)
-            self._probe_due = time.monotonic() + max(LEAST_BETWEEN_PROBES, FOUND_WITHIN / len(self._strangers()))
+            if self._gap_is_next():
+                self._gap_last = stranger
+            else:
+                self._probe_last = stranger
+            alive = yield from self._probe(stranger)
+            if alive and stranger in self._stations:
+                # where somebody is found, more may be: the next address is asked behind the next round
+                self._probe_due = 0.0
+            else:
+                self._probe_due = time.monotonic() + self._between_probes()
+                self._gap_turn = not self._gap_turn
         if self._root_news:
             yield from self._tell(None, last=True)
 
@@ -194,8 +202,27 @@ class StackDevice(StackReader):
         """Return the next address to look for an added module at, None while that is not due."""
         if now < self._probe_due or not self._stations:
             return None
+        if self._gap_is_next():
+            gaps = self._gaps()
+            return next((a for a in gaps if a > self._gap_last), gaps[0])
         strangers = self._strangers()
         return next((a for a in strangers if a > self._probe_last), strangers[0]) if strangers else None
+
+    def _gap_is_next(self) -> bool:
+        return self._gap_turn and bool(self._gaps())
+
+    def _gaps(self) -> list[int]:
+        """Return the addresses in front of known ones in their group. Every other probe goes there.
+
+        Modules number themselves along their cable without gaps, so somebody is there and was silent when this began.
+        """
+        last = {address >> 4: address for address in sorted(self._stations)}
+        return [address for address in self._strangers() if address < last.get(address >> 4, 0)]
+
+    def _between_probes(self) -> float:
+        """Return the seconds from one probe to the next, so that every address has its turn in FOUND_WITHIN."""
+        probes = len(self._strangers()) * (2 if self._gaps() else 1)
+        return max(LEAST_BETWEEN_PROBES, FOUND_WITHIN / max(1, probes))
 
     def _scan(self) -> Steps:
         """Look at each group from its master on, until two in a row are silent."""

@@ -76,7 +76,8 @@ class StackReader:
         self._dialect_told = False
         self._scan_wanted = True
         self._probe_due = 0.0
-        self._probe_last = 0
+        self._probe_last = self._gap_last = 0
+        self._gap_turn = False
         self._group_refused_until: dict[tuple[int, int], float] = {}
         self._heard: set[int] = set()
         """What the master has answered at least once."""

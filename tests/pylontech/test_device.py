@@ -280,6 +280,49 @@ def test_b18_an_added_module_is_found(rig: Make, monkeypatch: pytest.MonkeyPatch
     check(one)
 
 
+def test_b18_the_last_address_there_is_can_be_filled(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rs485_device, "LEAST_BETWEEN_PROBES", 0.05)
+    one = rig(modules=12)
+    one.modules[13].silent = True
+    one.poll(2)
+    one.modules[13].silent = False
+    one.poll_until(lambda: one.modules[13].serial in paths(one.readings))
+    one.poll(2)
+    assert states(one.readings)[-1]["modules_online"] == 12
+    check(one)
+
+
+def test_a_gap_between_modules_is_asked_every_other_time(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rs485_device, "LEAST_BETWEEN_PROBES", 0.0)
+    monkeypatch.setattr(rs485_device, "FOUND_WITHIN", 0.0)
+    one = rig(modules=5)
+    for address in (3, 5):  # one by one: two in a row end the first look
+        one.modules[address].silent = True
+    one.poll(2)
+    asked = list[int]()
+    probe = one.device._probe
+    monkeypatch.setattr(one.device, "_probe", lambda address: asked.append(address) or probe(address))
+    one.poll(36)
+    assert asked[:36].count(3) + asked[:36].count(5) >= 18
+    assert set(asked) == {3, 5, *range(7, 14)}
+    one.modules[5].silent = False
+    one.poll_until(lambda: one.modules[5].serial in paths(one.readings))
+    check(one)
+
+
+def test_modules_behind_two_silent_ones_are_found_one_after_the_other(rig: Make) -> None:
+    one = rig(modules=8)
+    for address in (3, 4):
+        one.modules[address].silent = True
+    asked: list[int] = []
+    probe = one.device._probe
+    one.device._probe = lambda address: asked.append(address) or probe(address)
+    one.poll_until(lambda: len(paths(one.readings) - {""}) == 6, 30)
+    found = asked.index(5, 3)
+    assert asked[found : found + 5] == [5, 6, 7, 8, 9]
+    check(one, one.readings[-10:])
+
+
 def test_every_address_is_looked_at_within_a_minute() -> None:
     # one group: 11 addresses without a module at most, one after the other
     assert rs485_device.FOUND_WITHIN + 11 * 1.0 < 60
