@@ -112,6 +112,7 @@ def test_a_unit_is_announced_once_it_is_settled_and_the_parent_first(home: Home)
     home.go(SETTLED - 2)
     assert home.sent("maker_S1") == []
     home.go(3)
+    home.recorder.wait(f"{PREFIX}/maker_P1/config", lambda _: True, 10)
     topics = [m.topic for m in home.recorder.messages if m.topic.startswith(PREFIX)]
     assert topics == [f"{PREFIX}/{name}/config" for name in ("b", "maker_S1", "maker_P1")]
     for topic in topics:
