@@ -143,7 +143,7 @@ class Derived(Field):
     """A value that no register holds, worked out from others of the same cycle.
 
     `rule` gets the values of `inputs`, in that order, None where one is not known in this cycle; and those that are
-    known from another cycle only. The first input tells the cycle. There are two inputs at least.
+    known from another cycle only. The first input tells the cycle.
     """
 
     inputs: tuple[str, ...]
@@ -274,7 +274,7 @@ class Table:
         self.told = told
         self.fields: tuple[Field, ...] = (*(f for row in rows for f in row.fields()), *derived, *told)
         self.core = tuple(row.key for row in rows if row.core)
-        self.derivations = tuple((row.key, itemgetter(*row.inputs), row.rule) for row in derived)
+        self.derivations = tuple((row.key, _getter(row.inputs), row.rule) for row in derived)
         """Of each derived value its key, what takes its inputs out of all values, and its rule."""
 
 
