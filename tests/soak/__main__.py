@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from re import fullmatch
 from typing import Any
 
 from tests.soak.mischief import Mischief
-from tests.soak.world import BASE, Size, World, world
+from tests.soak.world import BASE, SETTINGS, Size, World, world
 
 SAMPLE_EVERY, COMMAND_EVERY = 5.0, 3.0
 SETTLED = 60.0
 """Seconds at the start that do not count for memory: caches fill, modules are found."""
+PROVEN = ("done", "unchanged")
+PATIENCE = 60.0
+"""Seconds until a command has to be answered: several tries at a device that stands still, and the queue before it."""
+SURE_AFTER = 5.0
+"""Seconds after a fault of the broker or the bridge from which on a command is sure to arrive."""
 
 
 @dataclass
@@ -44,39 +52,89 @@ class Samples:
 
 
 @dataclass
+class Command:
+    """A setting that was asked for."""
+
+    at: float
+    device: str
+    value: str
+    sure: bool
+    """Whether nothing stood between it and its answer: neither the broker nor the bridge was away."""
+    answered: bool = False
+
+
 class Commands:
-    """Settings set at random, and whether `done` was true."""
+    """Settings set at random: whether each is answered, and whether `done` was true."""
 
-    world: World
-    random: random.Random
-    given: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
-    false_done: list[str] = field(default_factory=list)
-    counted: int = 0
+    def __init__(self, world: World, dice: random.Random) -> None:
+        self._world, self._random = world, dice
+        self._given: dict[str, Command] = {}
+        self._pending: list[Command] = []
+        self._held: dict[str, list[tuple[float, str]]] = {name: [] for name in (*world.houses, *world.roofs)}
+        self._open_since = 0.0
+        self._counted = 0
+        self.outcomes: Counter[tuple[str, str]] = Counter({(setting, "done"): 0 for setting in SETTINGS})
+        self.wrong: list[str] = []
+        self.unanswered: list[str] = []
 
-    def give(self) -> None:
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def give(self, now: float) -> None:
         """Set something that can be set."""
-        world = self.world
-        name = self.random.choice([*world.houses, *world.roofs])
-        if name in world.houses:
-            setting, value = "charge_rate_pct", str(self.random.randrange(20, 101))
-        else:
-            setting, value = "output_source_priority", self.random.choice(("utility first", "solar first", "SBU"))
-        self.given += 1
-        world.recorder.client.publish(f"{BASE}/{name}/set/{setting}", value, 1)
+        name = self._random.choice(list(self._held))
+        setting, value = self._world.setting(name, self._random)
+        identity = f"soak-{len(self._given)}"
+        command = self._given[identity] = Command(now, name, value, now > self._open_since)
+        self._pending.append(command)
+        payload = json.dumps({"value": value, "id": identity})
+        self._world.recorder.client.publish(f"{BASE}/{name}/set/{setting}", payload, 1)
 
-    def look(self) -> None:
-        """Hold every new `done` against what the device really keeps."""
-        results = self.world.judge.results
-        for result in results[self.counted :]:
-            self.outcomes[result["outcome"]] = self.outcomes.get(result["outcome"], 0) + 1
-            if result["outcome"] == "done" and result["wanted"] != str(result["read_back"]):
-                self.false_done.append(str(result))
-        self.counted = len(results)
+    def look(self, now: float, way_is_open: bool) -> None:
+        """Note what the devices hold, hold every new answer against that, and see who got none."""
+        for name, held in self._held.items():
+            value = self._world.held(name)
+            if not held or held[-1][1] != value:
+                held.append((now, value))
+        if not way_is_open:
+            self._open_since = now + SURE_AFTER
+            for command in self._pending:
+                command.sure = False
+        results = self._world.judge.results
+        for result in results[self._counted :]:
+            self.outcomes[result["setting"], result["outcome"]] += 1
+            self._judge(result, now)
+        self._counted = len(results)
+        for command in [one for one in self._pending if one.answered or one.at < now - PATIENCE]:
+            self._pending.remove(command)
+            if command.sure and not command.answered:
+                self.unanswered.append(f"no answer within {PATIENCE:.0f} s: {command}")
 
-    def frames_outside(self) -> list[Any]:
-        """Return the writes that reached a stick at a register nobody asked for."""
-        return [write for stick in self.world.houses.values() for write in stick.writes if write.register != 64]
+    def _judge(self, result: dict[str, Any], now: float) -> None:
+        command = self._given.get(result["id"])
+        if command is None:
+            self.wrong.append(f"nobody asked for {result}")
+            return
+        command.answered = True
+        if result["outcome"] in PROVEN:
+            held = self._held[command.device]
+            before = [value for at, value in held if at <= command.at][-1:]
+            while_at_it = before + [value for at, value in held if command.at < at <= now]
+            if command.value not in while_at_it or str(result["read_back"]) != command.value:
+                self.wrong.append(f"{result}, but it held {while_at_it}")
+
+    def cut_off(self) -> int:
+        """Return how many were not answered, because the broker or the bridge was away or the run was over."""
+        return sum(not command.answered for command in self._given.values()) - len(self.unanswered)
+
+    def elsewhere(self) -> list[Any]:
+        """Return the writes that reached a device at something nobody asked for."""
+        world = self._world
+        return [
+            *(write for stick in world.houses.values() for write in stick.writes if write.register != 64),
+            *(text for roof in world.roofs.values() for text in roof.setters if not fullmatch("POP0[012]", text)),
+            *(text for stack in world.stacks.values() for text in stack.writes),
+        ]
 
 
 def main() -> int:
@@ -110,7 +168,7 @@ def run(site: World, seconds: float, seed: int) -> tuple[str, bool]:
     mischief_from = begun + 15
     while (now := time.monotonic()) < begun + seconds:
         site.judge.look(site.recorder.messages)
-        commands.look()
+        commands.look(now, mischief.way_is_open)
         if now > mischief_from:
             mischief.turn()
         if now > sample_due:
@@ -118,10 +176,10 @@ def run(site: World, seconds: float, seed: int) -> tuple[str, bool]:
             samples.take(site, now)
         if now > command_due:
             command_due = now + COMMAND_EVERY
-            commands.give()
+            commands.give(now)
         time.sleep(0.02)
     mischief.rest()
-    commands.look()
+    commands.look(time.monotonic(), mischief.way_is_open)
     return report(site, mischief, samples, commands, seconds, seed)
 
 
@@ -129,7 +187,7 @@ def report(
     site: World, mischief: Mischief, samples: Samples, commands: Commands, seconds: float, seed: int
 ) -> tuple[str, bool]:
     size, judge = site.size, site.judge
-    outside = commands.frames_outside()
+    elsewhere, outcomes = commands.elsewhere(), sorted(commands.outcomes.items())
     not_back = sum(account.not_back for account in mischief.accounts.values())
     quarter = max(1, len(samples.taken) // 4)
     early, late = samples.of(slice(0, quarter)), samples.of(slice(-quarter, None))
@@ -145,10 +203,12 @@ def report(
         *(f"| messages judged, {name} | {count} |" for name, count in sorted(judge.judged.items())),
         f"| wrong values | {len(judge.wrong)} |",
         *(f"| oldest frame behind a message, {name} | {age:.1f} s |" for name, age in ages),
-        f"| settings set at random | {commands.given} |",
-        *(f"| ... {outcome} | {count} |" for outcome, count in sorted(commands.outcomes.items())),
-        f"| false `done` | {len(commands.false_done)} |",
-        f"| writes at other registers | {len(outside)} |",
+        f"| settings set at random | {len(commands)} |",
+        *(f"| ... `{one}` answered `{outcome}` | {count} |" for (one, outcome), count in outcomes),
+        f"| ... not answered: broker or bridge were away, or the run was over | {commands.cut_off()} |",
+        f"| ... not answered, and they were there | {len(commands.unanswered)} |",
+        f"| `done` or `unchanged` that the device did not hold | {len(commands.wrong)} |",
+        f"| writes of anything else | {len(elsewhere)} |",
         f"| faults | {sum(account.times for account in mischief.accounts.values())} |",
         f"| devices that did not come back within 90 s | {not_back} |",
         f"| memory of the bridge, first and last quarter | {early[0] / 1024:.1f} MiB, {late[0] / 1024:.1f} MiB |",
@@ -159,11 +219,13 @@ def report(
         "", "Recovery is counted from the end of the fault to the arrival of a state made of a frame sent after it.",
         "A fault of the broker or the bridge waits for the slowest of all devices: an LXP is asked every 10 s, and a "
         "stick that was lost is connected to again with growing pauses. A silent module that a restarted bridge has "
-        "never seen is found by the search for new modules, once a minute.",
+        "never seen is found by the search for new modules, the longest of all.",
     ]  # fmt: skip
-    for complaint in (*judge.wrong[:20], *commands.false_done[:20], *map(str, outside[:20])):
+    never = [f"nothing was ever done to {one}" for (one, outcome), count in outcomes if outcome == "done" and not count]
+    complaints = (judge.wrong, commands.wrong, commands.unanswered, list(map(str, elsewhere)), never)
+    for complaint in (one for several in complaints for one in several[:20]):
         lines.append(f"\n    {complaint}")
-    good = not (judge.wrong or commands.false_done or outside or not_back)
+    good = not (any(complaints) or not_back)
     return "\n".join(lines) + "\n", good
 
 

@@ -145,6 +145,12 @@ class Mischief:
 
     # -- doing it
 
+    @property
+    def way_is_open(self) -> bool:
+        """Whether the broker and the bridge are well, and all are back that were lost with them."""
+        faults = [fault for _, fault in self._running] + [waiting.fault for waiting in self._waiting]
+        return all(len(fault.strikes) == 1 for fault in faults)
+
     def turn(self) -> None:
         """End what is due, begin something new now and then, see who is back."""
         now = time.monotonic()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from bridge.simulators.axpert import AxpertSimulator
@@ -17,6 +18,9 @@ from tests.harness import Bridge, Mosquitto, Proxy, Recorder
 from tests.soak.judge import Device, Judge, Truth, axpert, lxp, pylontech
 
 BASE, BANK = "sb", "battery/data"
+SETTINGS = LXP_SETTING, AXPERT_SETTING = "charge_rate_pct", "output_source_priority"
+PRIORITIES = ("utility_first", "solar_first", "solar_battery_utility")
+"""What an Axpert can be set to, in the order of its codes."""
 MODULES_AGE, AXPERT_AGE, LXP_AGE, BANK_AGE = 10.0, 10.0, 90.0, 15.0
 
 
@@ -46,6 +50,19 @@ class World:
     stacks: dict[str, PylontechSimulator]
     roofs: dict[str, AxpertSimulator]
     houses: dict[str, LxpSimulator]
+
+    def setting(self, name: str, dice: Random) -> tuple[str, str]:
+        """Return a setting of an inverter and some value for it, as they are written on a set topic."""
+        if name in self.houses:
+            return LXP_SETTING, str(dice.randrange(20, 101))
+        return AXPERT_SETTING, dice.choice(PRIORITIES)
+
+    def held(self, name: str) -> str:
+        """Return what the simulated inverter is set to there now, in the same spelling."""
+        if name in self.houses:
+            return str(self.houses[name].plant.inverters[0].holds[64])
+        roof = self.roofs[name]
+        return PRIORITIES[int(roof.plant.units[roof.cable].settings[AXPERT_SETTING])]
 
 
 @contextmanager
