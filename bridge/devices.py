@@ -154,6 +154,14 @@ class Patient(Protocol):
         """Return the seconds to wait after a failure."""
 
 
+@runtime_checkable
+class Lasting(Protocol):
+    """A device that holds something from one opening to the next, such as a port on which it listens."""
+
+    def give_up(self) -> None:
+        """Let go of that, too: the object is not used again."""
+
+
 def slice_of(device_type: str) -> Any:
     """Return the slice module of a config type (a key of SLICES)."""
     return import_module(SLICES[device_type])

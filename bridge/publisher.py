@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
-from bridge.devices import Context, Device, Obedient, Patient, Settable, Tally
+from bridge.devices import Context, Device, Lasting, Obedient, Patient, Settable, Tally
 from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import CAPACITY, Command, Foreign, Inbox, Refresh, SetSetting
@@ -127,6 +127,8 @@ class Publisher:
             self.tally.failed("crash", "see the log")
             log.exception("%s: crashed, starting it anew later", self.name)
             self._close()
+            if isinstance(self._device, Lasting):
+                self._device.give_up()
             self._device = None
             return self._recover.pause()
         finally:

@@ -35,10 +35,8 @@ def difference(values: Values, _: Values) -> Value:
 
 
 def house_power(values: Values, _: Values) -> Value:
-    """Return the load register where the firmware fills it, else what the meters leave for the house."""
-    status, imported, inverter, rectifier, exported, eps, load = values
-    if isinstance(load, int) and load > 0:
-        return load
+    """Return what the meters leave for the house."""
+    status, imported, inverter, rectifier, exported, eps = values
     if isinstance(status, int) and status >= OFF_GRID:
         return eps
     # unconfirmed: whether p_inv leaves out what EPS takes while on grid; adding p_eps could count it twice
@@ -46,10 +44,8 @@ def house_power(values: Values, _: Values) -> Value:
 
 
 def house_energy(values: Values, _: Values) -> Value:
-    """Return the load counter where the firmware fills it, else what the day's counters leave for the house."""
-    imported, inverter, rectifier, exported, eps, load = values
-    if isinstance(load, float) and load > 0:
-        return load
+    """Return what the day's counters leave for the house."""
+    imported, inverter, rectifier, exported, eps = values
     balance = _balance(imported, inverter, rectifier, exported)
     if balance is None or not isinstance(eps, float):
         return None

@@ -36,7 +36,7 @@ from bridge.luxpower.frame import (
     Written,
     WrittenMany,
 )
-from bridge.luxpower.inverter import MANUFACTURER, TABLES, Inverter, Totals, documented_fields
+from bridge.luxpower.inverter import BATTERY_BLOCK, MANUFACTURER, TABLES, Inverter, Totals, documented_fields
 from bridge.luxpower.options import SERIAL, Options, manner_of
 from bridge.luxpower.reader import AT_ONCE, Asker, Asking
 from bridge.transports.base import Link
@@ -214,6 +214,12 @@ class LxpDevice:
             self.datalog = self._options.datalogger
             self._datalog_sure = self.datalog is not None
 
+    def give_up(self) -> None:
+        self.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
     def pause(self) -> float:
         """Return the seconds until the next attempt: more and more, and the most when others take our place."""
         line = self._line
@@ -352,12 +358,21 @@ class LxpDevice:
             self._tell_changes(inverter, inverter.changes.saw(frame.register, frame.words, inverter.family))
             if self._settable is not None:
                 self._settable.announce(inverter)
+            self._say_stranger(inverter)
         for reading in readings:
             yield reading
             if reading is inverter.reading and self._totals is not None:
                 yield self._totals.add_up(list(self.inverters.values()), time.monotonic())
-        if self._options.compat and self._datalog_sure:
+        if self._options.compat and self._datalog_sure and not inverter.family.stranger:
             yield from self._mirror_of(inverter, frame.datalog_serial).of(frame, at, inverter.state_in(readings))
+
+    def _say_stranger(self, inverter: Inverter) -> None:
+        """Say, once, why nothing is published of what is no inverter."""
+        what = inverter.family.stranger
+        if what is not None and inverter.serial not in self._warned:
+            self._warned.add(inverter.serial)
+            log.error("%s: this is %s, whose registers mean something else; nothing of it is published or written",
+                      inverter.unit.title, what)  # fmt: skip
 
     def _mirror_of(self, inverter: Inverter, datalog: str) -> Mirror:
         """Return what tells of the inverter in lxp-bridge's words, made when it is first needed."""
@@ -474,7 +489,8 @@ class LxpDevice:
         for inverter in list(self.inverters.values()):
             while due := [piece for piece in inverter.holds.pieces if piece.due <= time.monotonic()]:
                 reply = yield from self._ask_piece(inverter, inverter.holds, Function.READ_HOLD, due[0])
-                due[0].due = time.monotonic() + (self._options.settings_interval if reply else self._asking)
+                told = isinstance(reply, Registers) or (isinstance(reply, Refused) and reply.code in UNREADABLE)
+                due[0].due = time.monotonic() + (self._options.settings_interval if told else self._asking)
                 yield from self._answer_commands()
                 if time.monotonic() > until:
                     break
@@ -493,7 +509,8 @@ class LxpDevice:
         """Do what people asked for, between any two questions of our own."""
         known = list(self.inverters.values()) if self.datalog is not None else []
         yield from self._demands.answer(known)
-        if self._settable is not None and known:
+        # not before their models are known: what is set, and how, depends on them; so does what was interrupted
+        if self._settable is not None and known and all(inverter.known for inverter in known):
             yield from self._settable.work()
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
@@ -505,7 +522,7 @@ class LxpDevice:
             self._context.tally.failed("refused", f"registers {piece.first} to {piece.end - 1}: {text}")
             if reply.code in UNREADABLE and planned:
                 blocks.refused(piece)
-            elif reply.code in UNREADABLE:
+            elif reply.code in UNREADABLE and piece.first >= BATTERY_BLOCK:
                 inverter.has_battery_block = False
         elif reply is not None and planned and len(reply.data) // 2 < piece.length:
             blocks.shortened(piece, len(reply.data) // 2)

@@ -49,7 +49,6 @@ class Manner:
     packs: bool = False
     raw: bool = False
 
-
     def family(self, code: str | None, device_type: int | None) -> Family:
         """Return what is known of a model, with what the configuration says in the first place."""
         told = family_of(code, device_type)
@@ -82,6 +81,11 @@ class Inverter:
         self.unit = Unit(
             path, title, self._inputs.fields, manner.max_age, serial, MANUFACTURER, settings=self._holds.fields
         )
+
+    @property
+    def known(self) -> bool:
+        """Whether its model was read, or never will be."""
+        return self.code is not None or self.asked_all
 
     @property
     def power_unit(self) -> Value:
@@ -120,7 +124,7 @@ class Inverter:
     def settings(self, now: float, *, complete: bool = False) -> list[Reading]:
         """Return the settings when they are news; for the first time when all that can be read is `complete`."""
         self.asked_all |= complete
-        snapshot = self._holds.snapshot(now) if self.asked_all else None
+        snapshot = self._holds.snapshot(now) if self.asked_all and not self.family.stranger else None
         if snapshot is None or not self._is_news(snapshot.values):
             return []
         self._settings = snapshot.values
@@ -154,7 +158,7 @@ class Inverter:
 
     def _state(self, now: float) -> Iterator[Reading]:
         snapshot = self._inputs.snapshot(now)
-        if snapshot is not None:
+        if snapshot is not None and not self.family.stranger:
             self.reading = Reading(self.unit, snapshot.values, snapshot.at)
             yield self.reading
 
@@ -197,10 +201,15 @@ PARAMETER = "param"
 """What a parameter of the stick itself is called there."""
 
 
+PASSWORD = 225
+"""The holding register with the panel's password, which is never told."""
+
+
 def raw_words(function: int, register: int, words: tuple[int, ...]) -> dict[str, Value]:
-    """Return words by name and number, "hold_64"."""
+    """Return words by name and number, "hold_64", but for the password."""
     name = next(name for name, known in TABLES.items() if known == function)
-    return {f"{name}_{number}": word for number, word in enumerate(words, register)}
+    secret = PASSWORD if function == Function.READ_HOLD else None
+    return {f"{name}_{number}": word for number, word in enumerate(words, register) if number != secret}
 
 
 class Totals:

@@ -19,7 +19,7 @@ from bridge.errors import CommandError
 from bridge.fields import Channel, Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.luxpower.frame import Function, Registers
-from bridge.luxpower.inverter import PARAMETER
+from bridge.luxpower.inverter import PARAMETER, PASSWORD
 from bridge.luxpower.models import PowerUnit
 from bridge.luxpower.registers import HOLDS, INPUTS
 from bridge.luxpower.rows import Row, window
@@ -34,8 +34,6 @@ SKIPPED = frozenset({18, 71, 77, 80, *range(108, 121)})
 DERIVED = ("p_pv", "p_battery", "p_grid", "e_pv_day", "e_pv_all")
 ITS_NAME = {"fault": "fault_code", "warning": "warning_code"}
 """Our key -> its own, where they differ."""
-PASSWORD = 225
-"""A holding register that is never told."""
 PUSH_INTERVAL = 0
 """Of the stick's own parameters the seconds between two pushes are read, and none is ever written."""
 WORDS_OF_A_WINDOW = 2

@@ -49,6 +49,8 @@ class Family:
     """Raw steps of one ampere in inputs 81 and 82: 10 or 100."""
     power_unit: PowerUnit | None = None
     features: frozenset[Feature] = frozenset()
+    stranger: str | None = None
+    """What it is, where its registers mean something else than those of an inverter."""
 
     def divisor(self, scale: Scale) -> int | None:
         """Return what to divide a raw word by, or None while that is not known."""
@@ -71,6 +73,8 @@ SNA = ("CBAA", "CFAA", *OFF_GRID_US)
 LARGE_TYPES = (12, 44)
 """Holding register 19 of the LXP-EU 12K and of the LXP-LB."""
 EG4_HYBRID_TYPES = (2092, 10284)
+GRIDBOSS, GRIDBOSS_TYPE = "IAAB", 50
+"""A switchboard behind the same stick, with a register map of its own (joyfulhouse/pylxpweb)."""
 EG4_OFF_GRID_TYPES = (38, 54)
 
 
@@ -81,6 +85,8 @@ def family_of(code: str | None, device_type: int | None) -> Family:
     LXP, so both are asked for. Bit 0 of hold 1, said to mean "US version", is not used: it is set in
     captures of 230 V units too. No code is known for three phases: the configuration says so.
     """
+    if code == GRIDBOSS or device_type == GRIDBOSS_TYPE:
+        return Family(stranger="an EG4 GridBOSS")
     if code is None or not (len(code) == 4 and code.isalpha()):
         return Family()
     eg4_off_grid = code in OFF_GRID_US or device_type in EG4_OFF_GRID_TYPES

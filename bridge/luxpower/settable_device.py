@@ -67,11 +67,18 @@ class Settable:
             raise CommandError(f"{name[:40]!a} names no register; expected hold/N, a plain decimal number")
         setting = None if name.startswith("hold/") else find(name)
         inverter = self._inverter(path)
+        if inverter.family.stranger:
+            raise CommandError(f"this is {inverter.family.stranger}, whose registers mean something else")
         wires = _Wires(self._stick, inverter)
         model = self._model(inverter)
-        if setting is None:
-            return target_of(raw_setting(int(name.removeprefix("hold/")), model, self._may), wires)
-        return target_of(setting.for_model(model), wires)
+        try:
+            if setting is None:
+                return target_of(raw_setting(int(name.removeprefix("hold/")), model, self._may), wires)
+            return target_of(setting.for_model(model), wires)
+        except CommandError as err:
+            if inverter.known:
+                raise
+            raise CommandError(f"the inverter's model is not known yet; it is being read ({err})") from err
 
     def away(self) -> str | None:
         if not self._stick.connected:
@@ -100,7 +107,7 @@ class Settable:
 
     def announce(self, inverter: Inverter) -> None:
         """Let the inverter's unit list what can be set on it, once all that can be read was read."""
-        if not self.writer.on or not inverter.asked_all:
+        if not self.writer.on or not inverter.asked_all or inverter.family.stranger:
             return
         controls = settings_of(
             self._model(inverter), self._may, lambda register: inverter.hold(register) is not None
@@ -125,7 +132,7 @@ class Settable:
         """Look at the clocks that are due, and have those set that are off."""
         if not self._options.time_sync or not self.writer.on:
             return
-        for inverter in list(self._stick.inverters.values()):
+        for inverter in [one for one in self._stick.inverters.values() if not one.family.stranger]:
             keeper = self._clocks.setdefault(inverter.serial, Timekeeper())
             if keeper.due(time.monotonic()):
                 yield from self._look_at_clock(inverter, keeper)

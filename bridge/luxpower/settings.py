@@ -55,6 +55,8 @@ class Model:
 
     def has(self, on: On) -> bool:
         """Whether this is one of these models. An unknown model is none where only some have a setting."""
+        if self.family.stranger is not None:
+            return False
         off_grid_us = self.code in OFF_GRID_US or self.device_type in EG4_OFF_GRID_TYPES
         return {
             On.ALL: True,

@@ -5,7 +5,8 @@ shape replace each other, newer blocks cover older ones. Each block is decoded b
 value, and both ends of a time window, always come from one frame.
 
 A picture has one time, that of its oldest core value, and says how far apart its blocks are (`set_spread`). What is
-older than `max_age` is left out: its keys are None. A derived value uses inputs of one cycle only.
+older than `max_age` is left out: its keys are None. A derived value uses inputs of one cycle only, or is that of the
+register which says it itself, where the firmware fills that.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ class Store:
         self._counters = Counters(max_power)
         self._blocks: dict[tuple[int, int], Block] = {}
         self._covers: dict[tuple[tuple[int, int], ...], Cover] = {}
+        self._filled: set[str] = set()
+        """Registers that this firmware fills, of those that only some do."""
+        self._first_at: float | None = None
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
         self._empty: dict[str, Value] = dict.fromkeys(field.key for field in self.fields)
 
@@ -112,12 +116,14 @@ class Store:
         refused; then nothing is stored of it.
         """
         values, refusals = self._believable(frame.register, frame.data)
+        if self._first_at is None:
+            self._first_at = at
         plan = self._layout.plan(frame.register, len(frame.data))
         unfollowing = keep_following(plan, values, at, self._counters)
         shape = (frame.register, len(frame.data))
         self._blocks.pop(shape, None)  # so that the order of the blocks is their age
         if len(self._blocks) >= self.MOST_BLOCKS:
-            del self._blocks[next(iter(self._blocks))]
+            self._make_room()
         self._blocks[shape] = Block(frame.register, at, frame.data, values, frozenset(unfollowing))
         return (*refusals, *unfollowing.values())
 
@@ -138,6 +144,7 @@ class Store:
                 values[key] = rule(inputs(values), ())
         else:
             self._derive_apart(values, alive)
+        self._take_filled(values, now)
         for told in self._table.told:
             values[told.key] = told.rule(self.family)
         if self._table.core:
@@ -151,6 +158,23 @@ class Store:
             if 0 <= offset < len(block.data):
                 return Word(int.from_bytes(block.data[offset : offset + 2], "little"), block.at)
         return None
+
+    def _make_room(self) -> None:
+        """Drop the shortest block, of several the oldest; what it brought goes into the older ones it lay over.
+
+        The shortest, since a stream of single registers must not push out the blocks that everything else is in.
+        Into the older ones, since their words would come to light again.
+        """
+        gone = self._blocks.pop(min(self._blocks, key=lambda shape: shape[1]))
+        for shape, block in self._blocks.items():
+            first = max(gone.register, block.register)
+            words = min(gone.register + len(gone.data) // 2, block.register + len(block.data) // 2) - first
+            if block.at > gone.at or words <= 0:
+                continue
+            to, source = 2 * (first - block.register), 2 * (first - gone.register)
+            data = block.data[:to] + gone.data[source : source + 2 * words] + block.data[to + 2 * words :]
+            newer = {key: value for key, value in gone.values.items() if key in block.values}
+            self._blocks[shape] = block._replace(data=data, values={**block.values, **newer})
 
     def _believable(self, register: int, data: bytes) -> tuple[dict[str, Value], list[str]]:
         plan = self._layout.plan(register, len(data))
@@ -171,6 +195,25 @@ class Store:
             core = {source[key] for key in self._table.core if key in source}
             cover = self._covers[shapes] = Cover(tuple(sorted(set(source.values()))), tuple(sorted(core)))
         return cover
+
+    def _take_filled(self, values: dict[str, Value], now: float) -> None:
+        """Put in what a register says itself where the firmware fills it, whatever cycle it is of.
+
+        A value that is worked out in one message and read in the next one would go up and down; a counter would seem
+        to begin anew each time. So a counter is not worked out before the register had its time to come.
+        """
+        for key, register, counts in self._table.filled:
+            value = values[register]
+            if value:
+                self._filled.add(register)
+            if register in self._filled:
+                values[key] = value
+            elif counts and value is None and self._may_come(now):
+                values[key] = None
+
+    def _may_come(self, now: float) -> bool:
+        """Whether what was never read may only be late: so soon after the first block."""
+        return self._max_age is not None and self._first_at is not None and now - self._first_at <= self._max_age
 
     def _derive_apart(self, values: dict[str, Value], alive: list[Block]) -> None:
         """Put in the derived values when not all blocks are of one cycle."""

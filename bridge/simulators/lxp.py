@@ -360,6 +360,8 @@ class LxpSimulator(Simulator):
         model, first, last = inverter.model, request.number, request.number + request.count - 1
         if request.count > model.largest_read or (model.largest_read == 40 and first // 40 != last // 40):
             return ILLEGAL_VALUE
+        if request.function == READ_HOLD and self.faults.holds_refused is not None:
+            return self.faults.holds_refused
         if request.function == READ_HOLD:
             return None if settings.readable(inverter, first, request.count) else ILLEGAL_ADDRESS
         if model.packs and first >= PACKS.start:

@@ -63,6 +63,8 @@ class LxpFaults(Faults):
     """(register, count): a read is answered with this block instead, as for the cloud (eg4_web_monitor issue 158)."""
     short_reads: int | None = None
     """A read gets at most that many registers (ant0nkr/luxpower-ha-integration issue 52)."""
+    holds_refused: int | None = None
+    """Reads of holding registers get this exception code, 6 for busy."""
     late_block: tuple[int, float] | None = None
     """(register, seconds): the pushed block that begins there goes out that much later than it was sampled."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import socket
@@ -13,7 +14,9 @@ import pytest
 from bridge.fields import Channel, Level
 from bridge.inbox import ReadRegisters, Refresh
 from bridge.luxpower import connection
+from bridge.luxpower.blocks import Piece
 from bridge.luxpower.device import LxpDevice, documented_fields
+from bridge.luxpower.frame import Function, Refused
 from bridge.luxpower.registers import HOLDS, INPUTS
 from bridge.simulators.lxp import LxpSimulator
 from tests.harness import Bridge, Mosquitto, Recorder, await_true, free_port
@@ -229,6 +232,53 @@ def test_what_the_configuration_says_of_the_model_counts_more_than_its_code() ->
         assert told not in sent
 
 
+def test_an_inverter_that_is_busy_at_first_is_asked_for_its_model_again() -> None:
+    with eager(model="lxp12k") as one:
+        one.faults.holds_refused = 6
+        with site(one) as house:
+            house.await_failure("refused", 8)
+            assert house.states()[-1].values["max_chg_curr"] is None, "its scale follows from the model"
+            one.faults.holds_refused = None
+            await_true(lambda: house.states()[-1].values["max_chg_curr"] is not None, 5, "the model")
+
+
+def test_a_piece_that_is_refused_after_the_plan_changed_does_not_end_the_packs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with eager(model="eg4") as one, site(one, packs=True, interval=60.0) as house:
+        house.await_online()
+        inverter = next(iter(house.device.inverters.values()))
+        refused = Refused(1, DATALOG, SERIAL, Function.READ_INPUT, 200, 2)
+
+        def ask(*_: object) -> Iterator[None]:
+            return refused
+            yield
+
+        monkeypatch.setattr(house.device, "_ask", ask)  # a stick whose plan changes between question and answer
+        for first, there in ((200, True), (5002, False)):
+            with pytest.raises(StopIteration):
+                next(house.device._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, Piece(first, 33)))
+            assert inverter.has_battery_block is there
+
+
+@pytest.mark.parametrize(("register", "word"), [(19, 50), (7, 0x4149)])
+def test_a_gridboss_is_no_inverter(
+    register: int, word: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with eager(model="eg4") as one:
+        one.inverters[0].holds |= {register: word} | ({8: 0x4241} if register == 7 else {})
+        with site(one, tmp_path, writes=True, max_age=1.0) as house:
+            await_true(lambda: "an EG4 GridBOSS" in caplog.text, 5, "a word about it")
+            seen = len(house.states())
+            house.await_offline()
+            assert len(house.states()) == seen, "what it sent was no inverter's"
+            assert house.told(Channel.SETTINGS) == []
+            assert house.set("charge_rate_pct", "80")["outcome"] == "refused"
+            assert house.device.root().controls == ()
+            assert not [request for request in list(one.requests) if request.words]
+            assert caplog.text.count("an EG4 GridBOSS") == 1
+
+
 # -- registers on demand
 
 
@@ -243,6 +293,18 @@ def test_registers_are_read_on_demand(stick: LxpSimulator) -> None:
         assert first.values == {"command": "read/hold/64", "count": 3, "outcome": "done", "reason": None,
                                 **{f"hold_{n}": holds[n] for n in (64, 65, 66)}}  # fmt: skip
         assert len([key for key in second.values if key.startswith("input_")]) == 127
+
+
+def test_t8_the_password_of_the_panel_is_never_told() -> None:
+    with eager(model="lxp12k") as one, site(one, raw=True) as house:
+        one.inverters[0].holds[225] = 1234
+        house.await_online()
+        house.put(ReadRegisters("hold", 224, 3))
+        asked = {"command": "read/hold/224", "count": 3, "outcome": "done"}
+        await_true(lambda: any(asked.items() <= one.values.items() for one in house.told(Channel.REGISTERS)), 5, "it")
+        words = {key for reading in list(house.sink.readings) for key in reading.values}
+        assert {"hold_224", "hold_226"} <= words
+        assert "hold_225" not in words
 
 
 def test_a_read_that_is_refused_says_why() -> None:
@@ -284,6 +346,22 @@ def test_a_stick_that_connects_to_us_is_read_and_asked() -> None:
             house.await_offline()
             house.await_online()
         house.await_offline()
+
+
+def test_a_device_that_crashed_listens_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with Site(None, listen=port) as house, eager(tcp_port=None, dial=("127.0.0.1", port)) as one:
+        one.ports.dial_pause = 0.1
+        house.await_states(1)
+        crashed = house.device
+        gc.collect()
+        gc.freeze()  # as at a start: what is in a cycle by now is never collected
+        monkeypatch.setattr(crashed, "poll", lambda: 1 / 0)
+        await_true(lambda: house.device is not None and house.device is not crashed, 5, "a new device")
+        house.await_more(2)
+        assert house.publisher.crashes == 1
+        house.publisher.crashes = 0  # the one that was made here
+    gc.unfreeze()
 
 
 def test_a_newer_connection_of_the_same_stick_takes_over() -> None:

@@ -125,14 +125,58 @@ def test_a_core_that_is_too_old_ends_publishing() -> None:
     assert store.snapshot(61.0) is None
 
 
-def test_derived_values_use_inputs_of_one_cycle() -> None:
+DAY = {31: 200, 32: 10, 35: 0, 36: 80, 37: 20}
+"""Energies of the day: 20 kWh of the inverter, 1 rectified, 0 of EPS, 8 exported, 2 imported."""
+
+
+def test_the_house_is_what_the_load_register_says_where_the_firmware_fills_it() -> None:
     store = inputs()
     store.take(block(0, 40, HYBRID), 0.0)
     assert seen(store, 0.0).values["p_house"] == 0 + 1700 - 0 - 900
     store.take(block(160, 40, {170: 650}), 2.0)
     assert seen(store, 2.0).values["p_house"] == 650
     store.take(block(0, 40, {**HYBRID, 16: 1000}), 30.0)
-    assert seen(store, 30.0).values["p_house"] == 100  # the load register is of the cycle before
+    values = seen(store, 30.0).values
+    assert values["p_house"] == values["p_load"] == 650, "the message says so itself"
+    store.take(block(160, 40, {170: 0}), 32.0)
+    assert seen(store, 32.0).values["p_house"] == 0
+    store.take(block(0, 40, HYBRID), 93.0)
+    assert seen(store, 93.0).values["p_house"] is None, "never worked out again"
+
+
+def test_the_days_energy_of_the_house_never_goes_back_and_forth_between_two_sources() -> None:
+    store, told = inputs(), []
+    for start in (0.0, 30.0, 60.0):
+        store.take(block(0, 40, HYBRID | DAY), start)
+        told.append(seen(store, start).values["e_house_day"])
+        store.take(block(160, 40, {171: 157}), start + 2)
+        told.append(seen(store, start + 2).values["e_house_day"])
+    assert told == [None, 15.7, 15.7, 15.7, 15.7, 15.7]
+
+
+@pytest.mark.parametrize("load", [None, 0])
+def test_the_days_energy_of_the_house_is_worked_out_where_no_register_tells_it(load: int | None) -> None:
+    store = inputs(max_age=60.0)
+    for start in (0.0, 30.0, 61.0):
+        store.take(block(0, 40, HYBRID | DAY), start)
+        if load is not None:
+            store.take(block(160, 40, {171: load}), start)
+        known = load is not None or start > 60.0
+        assert seen(store, start).values["e_house_day"] == (13.0 if known else None), start
+
+
+def test_a_stream_of_single_registers_does_not_push_out_the_blocks() -> None:
+    store = Store(HOLDS, FAMILY)
+    store.take(frame(0, [*range(7), 0x4146, 0x4241, *range(31)], 3), 0.0)
+    store.take(frame(40, [100] * 40, 3), 1.0)
+    store.take(frame(64, [80], 3), 2.0)
+    for number in range(2 * Store.MOST_BLOCKS):
+        store.take(frame(1000 + number, [1], 3), 3.0 + number)
+    values = seen(store, 99.0).values
+    assert values["model_code"] == "FAAB"
+    assert values["charge_rate_pct"] == 80, "the newer word outlives its own block"
+    assert [word.value for register in (64, 65) if (word := store.word(register))] == [80, 100]
+    assert len(store) == Store.MOST_BLOCKS
 
 
 def test_a_higher_string_counts_in_its_cycle_and_leaves_no_wrong_sum_behind() -> None:

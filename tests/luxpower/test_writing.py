@@ -491,6 +491,29 @@ def test_a_write_that_a_stop_interrupted_is_settled_at_the_next_start(stick: Lxp
         assert written(stick) == []
 
 
+def test_what_depends_on_the_model_is_settled_once_that_was_read(tmp_path: Path) -> None:
+    entry = {"id": "a", "unit": "", "setting": "ac_charge_rate", "source": "mqtt", "frame": "hold 66", "old": 3.0,
+             "text": "4.5"}  # fmt: skip
+    (tmp_path / "ledger.json").write_text(json.dumps({"spent": [], "ids": {}, "pending": entry}))
+    with eager(model="lxp12k") as one:
+        one.inverters[0].holds[66] = 45
+        with site(one, tmp_path, **MAY) as house:
+            result = house.await_results(1)[0]
+            assert (result["outcome"], result["id"], result["read_back"]) == ("done", "a", 4.5)
+            assert written(one) == []
+
+
+def test_a_model_that_is_not_known_yet_is_no_wrong_model(tmp_path: Path) -> None:
+    with eager(model="lxp12k") as one:
+        one.faults.holds_refused = 6
+        with site(one, tmp_path, **MAY | {"interval": 60.0}) as house:
+            house.await_states(1)
+            inverter = next(iter(house.device.inverters.values()))
+            inverter.asked_all = False  # its first round takes long
+            result = house.set("ac_charge_rate", "4.5")
+            assert (result["outcome"], "not known yet" in result["reason"]) == ("refused", True)
+
+
 # -- T23: what others change
 
 
