@@ -7,7 +7,8 @@ back -> result and audit log. `done` means that the read-back showed it.
 
 A frame whose acknowledgement is lost is never simply sent again: the setting is read first, and if it does not
 hold, the whole read, change, write is done once more. When the link breaks behind a frame, the command stays open
-and is settled by reading back as soon as there is a link again; so is one that a power cut interrupted.
+and is settled by reading back as soon as there is a link again; so is one that a power cut interrupted. Of a setting of
+several words the part that arrived is taken back, where what stands there proves that it is a part of ours.
 
 Runs in the device's own thread, as generators that yield the readings which come by the way.
 """
@@ -59,7 +60,8 @@ class Step:
     register: str
     body: Any
     undo: Any = None
-    """The body of the frame that takes it back; None where a step stands alone."""
+    """The body of the frame that takes it back; None where a step stands alone, or what was before is no longer true:
+    a clock goes on."""
 
 
 class Target(Protocol):
@@ -83,7 +85,8 @@ class Target(Protocol):
     def steps(self, snapshot: Any, wanted: Value) -> list[Step]:
         """Return the frames that lead from a snapshot to the wanted value, changing nothing else.
 
-        Raises CommandError where that must not be, as things stand.
+        Where they have an `undo` there is one for each word that is not as wanted, and none for the others. Raises
+        CommandError where that must not be, as things stand.
         """
 
     def send(self, step: Step, body: Any) -> Wire[None]:
@@ -342,6 +345,8 @@ class Writer:
             return _Verdict("failed", reason, old, shown)
         if trouble is None:  # somebody else may have set it meanwhile, so it is told, not fought
             return _Verdict("failed", f"{reason}; it may be set in part", old, shown)
+        if not _way_back(target, after, job.wanted, old):
+            return _Verdict("failed", f"{reason}; {_left_alone(shown)}", old, shown)
         back = yield from self._take_back(job, undone, old)
         if back is None:
             return _Verdict("unknown", f"{reason}; it may be set in part, and could not be read back", old)
@@ -382,15 +387,17 @@ class Writer:
         yield self._finish(command, request, target, verdict, command.arrived, carried_out=True)
 
     def _settle(self, job: _Job, snapshot: Any, old: Value) -> Wire[_Verdict]:
-        """Judge an interrupted command by what stands there now; of several words take back the half that arrived."""
+        """Judge an interrupted command by what stands there now; of several words take back the part that arrived.
+
+        Hours may have passed, and somebody else may have set it since: then it is told, not fought.
+        """
         target = job.target
         verdict = self._judge_interrupted(target, snapshot, job.wanted, old)
-        if verdict.outcome != "failed" or len(target.registers) < 2 or old is None or target.fits(snapshot, old):
+        if verdict.outcome != "failed" or target.fits(snapshot, old):
             return verdict
-        try:
-            steps = target.steps(snapshot, old)
-        except CommandError as err:
-            return replace(verdict, reason=f"{verdict.reason}; it is set in part: {err}")
+        steps = _way_back(target, snapshot, job.wanted, old)
+        if not steps:
+            return replace(verdict, reason=f"{verdict.reason}; {_left_alone(verdict.read_back)}")
         yield from self._send_all(job, steps, old, {})
         back = yield from self._look(target)
         if back is None:
@@ -456,6 +463,25 @@ class Writer:
         except CommandError:
             unit = self._owner.unit("")
         return Reading(unit, values, time.monotonic(), channel=Channel.RESULT, tag=command.tag)
+
+
+def _way_back(target: Target, snapshot: Any, wanted: Value, old: Value) -> list[Step]:
+    """Return the frames that take back the part of a write that arrived; none where nothing proves that it is one.
+
+    The proof: each word is the old or the wanted one. A word that is on the way to neither was set by somebody else.
+    """
+    if old is None or len(target.registers) < 2:
+        return []
+    try:
+        back = target.steps(snapshot, old)
+        missing = {step.register for step in target.steps(snapshot, wanted)}
+    except CommandError:
+        return []
+    return back if all(step.undo is not None and step.register not in missing for step in back) else []
+
+
+def _left_alone(shown: Value) -> str:
+    return f"it shows {'no value that it can have' if shown is None else shown} and is left as it is"
 
 
 def _joined(trouble: Exception | None, text: str) -> str:

@@ -476,6 +476,45 @@ def test_e15_a_window_whose_second_word_did_not_arrive_is_set_back_by_the_next_s
     assert (house.machine.words["from"], house.machine.words["to"]) == ("00:00", "00:00")
 
 
+@pytest.mark.parametrize("window", ["12:00-14:00", "12:00-00:00", "23:30-14:00", "12:00-05:30"])
+def test_a_window_that_somebody_else_set_since_is_told_and_left(window: str, house: House) -> None:
+    house.machine.manners = ["breaks"]
+    house.give("window", "23:30-05:30")
+    with pytest.raises(LinkError):
+        house.work()
+    house.machine.words["from"], house.machine.words["to"] = window.split("-")  # a word of it at least is not ours
+    house.restart()
+    house.work()
+    result = house.results[-1]
+    assert (result["outcome"], result["read_back"]) == ("failed", window)
+    assert f"it shows {window} and is left as it is" in result["reason"]
+    assert len(house.machine.frames) == 1, "nothing was written behind the frame that was lost"
+
+
+def test_a_window_that_somebody_else_sets_during_the_write_is_told_and_left(house: House) -> None:
+    def owner() -> None:
+        if len(house.machine.frames) == 2:
+            house.machine.words |= {"from": "12:00", "to": "14:00"}
+
+    house.machine.manners, house.machine.on_read = ["ok", "no"], owner
+    result = house.send("window", "23:30-05:30")
+    assert (result["outcome"], result["read_back"]) == ("failed", "12:00-14:00")
+    assert "code 3; it shows 12:00-14:00 and is left as it is" in result["reason"]
+    assert len(house.machine.frames) == 2
+
+
+def test_what_is_no_value_is_told_and_left(house: House) -> None:
+    house.machine.manners = ["breaks"]
+    house.give("rate", "80")
+    with pytest.raises(LinkError):
+        house.work()
+    house.machine.words["rate"] = None
+    house.restart()
+    house.work()
+    assert "it shows no value that it can have and is left as it is" in house.results[-1]["reason"]
+    assert len(house.machine.frames) == 1
+
+
 def test_d4_nothing_is_written_that_cannot_be_recorded(house: House, tmp_path: Path) -> None:
     house.give("rate", "80")
     house.audit.path = tmp_path / "file" / "audit.jsonl"

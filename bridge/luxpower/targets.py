@@ -182,7 +182,7 @@ class MinutesTarget(WordTarget):
 
 
 class ClockTarget(WordTarget):
-    """The inverter's clock, which goes on while it is written and read."""
+    """The inverter's clock, which goes on while it is written and read: what it showed before is never written back."""
 
     def __init__(self, setting: LxpSetting, wires: Wires) -> None:
         super().__init__(setting, wires)

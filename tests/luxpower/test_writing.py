@@ -514,6 +514,58 @@ def test_a_model_that_is_not_known_yet_is_no_wrong_model(tmp_path: Path) -> None
             assert (result["outcome"], "not known yet" in result["reason"]) == ("refused", True)
 
 
+def interrupt(folder: Path, stick: LxpSimulator, setting: str, text: str) -> None:
+    """Have the frame of a command lost with the link, and the bridge end before the stick is back."""
+    with site(stick, folder, **MAY) as house:
+        house.await_settings()
+        stick.lies.drop, stick.lies.times, stick.faults.refuse = "before", 1, True
+        house.send(setting, text)
+        await_true(lambda: written(stick), 5, "the frame")
+        house.await_offline()
+    stick.faults.refuse = False
+    stick.writes.clear()
+
+
+NIGHT = {68: 23, 69: 6}  # 23:00-06:00
+
+
+@pytest.mark.parametrize(
+    ("found", "window", "words", "frames"),
+    [
+        ({68: 1}, "23:00-06:00", "the part that was set was set back", [(68, (23,))]),
+        ({68: 12, 69: 14}, "12:00-14:00", "it shows 12:00-14:00 and is left as it is", []),
+        ({}, "23:00-06:00", "it is not as wanted", []),
+    ],
+    ids=["half of it arrived", "set at the panel since", "nothing arrived"],
+)
+def test_e15_a_window_interrupted_is_set_back_only_where_half_of_it_arrived(
+    stick: LxpSimulator, tmp_path: Path, found: dict[int, int], window: str, words: str, frames: list[Any]
+) -> None:
+    stick.inverters[0].holds.update(NIGHT)
+    interrupt(tmp_path, stick, "ac_charge_window_1", "01:00-05:00")
+    stick.inverters[0].holds.update(found)
+    with site(stick, tmp_path, **MAY) as house:
+        result = house.await_results(1)[0]
+        assert (result["outcome"], result["read_back"]) == ("failed", window)
+        assert words in result["reason"]
+        assert written(stick) == frames
+
+
+def test_e15_a_clock_interrupted_is_not_set_to_what_it_showed_hours_ago(stick: LxpSimulator, tmp_path: Path) -> None:
+    stick.inverters[0].clock_offset = -180.0
+    interrupt(tmp_path, stick, "time", "now")
+    file = tmp_path / "ledger.json"
+    content = json.loads(file.read_text())
+    earlier = datetime.fromisoformat(content["pending"]["old"]) - timedelta(hours=4)
+    content["pending"]["old"] = earlier.isoformat()  # as if the bridge had been down for so long
+    file.write_text(json.dumps(content))
+    with site(stick, tmp_path, **MAY) as house:
+        result = house.await_results(1)[0]
+        assert (result["outcome"], result["read_back"][:4]) == ("failed", str(datetime.now().year))
+        assert f"it shows {result['read_back']} and is left as it is" in result["reason"]
+        assert written(stick) == []
+
+
 # -- T23: what others change
 
 
