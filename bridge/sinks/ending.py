@@ -23,8 +23,8 @@ class Ending(NamedTuple):
 
     `kind`: "name" (host name), "refused" (nobody listens, unreachable), "tls", "login", "protocol"
     (version not spoken), "unanswered" (no CONNACK), "taken_over" (a twin with our client
-    id), "too_large", "silent", "lost", "closed" (by us). `lived` is seconds from the broker's yes to
-    the end.
+    id), "too_large", "too_many" (messages under way), "silent", "lost", "closed" (by us). `lived` is seconds from
+    the broker's yes to the end.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Ending(NamedTuple):
     @property
     def loud(self) -> bool:
         """Whether someone has to do something about it."""
-        return self.kind in ("tls", "login", "taken_over", "too_large")
+        return self.kind in ("tls", "login", "taken_over", "too_large", "too_many")
 
 
 class Patience:
@@ -120,6 +120,9 @@ def from_disconnect(code: ReasonCode, by_broker: bool, accepted: bool, lived: fl
     if by_broker and code.value == 0x8E:
         text = "another client came with our client id and took the connection over: is a second bridge running?"
         return Ending("taken_over", text, lived)
+    if by_broker and code.value == 0x93:
+        text = "it ended the connection over more unacknowledged messages than it takes: raise its receive maximum"
+        return Ending("too_many", text, lived)
     if by_broker and code.value == 0x95:
         return Ending("too_large", "it ended the connection over a message that is too large", lived)
     if by_broker and code.value == 0x84:

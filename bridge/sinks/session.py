@@ -33,7 +33,7 @@ MAXIMUM_PACKET = 65_536
 holds a 60 MB payload back. MQTT 3.1.1 has no such word; there only the broker's own limit helps."""
 
 UNACKNOWLEDGED = 32
-"""QoS 1 messages under way at most."""
+"""QoS 1 messages under way at most; fewer where the broker takes fewer at once."""
 
 RECEIPT_SECONDS = 0.5
 """How long the broker may owe a receipt before messages wait for it. What was sent since then may
@@ -93,6 +93,7 @@ class Session:
         self.ending: Ending | None = None
         self.heard_at = self._began = time.monotonic()
         self.maximum_packet: int | None = None
+        self._most_unacknowledged = UNACKNOWLEDGED
         self.server_keepalive = 0
         self.arrived: deque[Arrived] = deque()
         self.arrived_dropped = 0
@@ -213,7 +214,7 @@ class Session:
 
     def takes_more(self, now: float) -> bool:
         """Whether the broker keeps up with what it was sent."""
-        return self.ending is None and not self._owes(now) and len(self.unacknowledged) < UNACKNOWLEDGED
+        return self.ending is None and not self._owes(now) and len(self.unacknowledged) < self._most_unacknowledged
 
     def _owes(self, now: float) -> bool:
         """Whether messages wait for a receipt; one that was forgotten is given up when the broker is alive."""
@@ -297,6 +298,8 @@ class Session:
         self.accepted = True
         self._began = time.monotonic()
         self.maximum_packet = getattr(properties, "MaximumPacketSize", None)
+        # MQTT 5, 3.2.2.3.3: a client that exceeds it is thrown out; mosquitto says 20, HiveMQ 10
+        self._most_unacknowledged = min(UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", None) or 65_535)
         self.server_keepalive = getattr(properties, "ServerKeepAlive", 0)
 
     def _on_subscribe(

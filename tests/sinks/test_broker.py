@@ -114,6 +114,32 @@ def test_an_unacknowledged_message_is_sent_again_on_the_next_connection(
         await_true(lambda: one.broker.waiting() == 0, 5, "and is acknowledged then")
 
 
+@pytest.mark.parametrize(("lines", "most"), [("max_inflight_messages 5", 5), ("max_inflight_messages 0", 32)])
+def test_no_more_is_under_way_than_the_broker_takes_at_once(
+    tmp_path: Path, run: Callable[..., Running], lines: str, most: int
+) -> None:
+    # mosquitto tells its receive maximum, and acknowledges too fast for it ever to be exceeded; so its answers are lost
+    topics = [f"t/out/{number}" for number in range(40)]
+    with (
+        Mosquitto(tmp_path / "broker", f"allow_anonymous true\n{lines}") as mosquitto,
+        Proxy(mosquitto.port) as proxy,
+        Recorder(mosquitto.port, "t/out/#") as recorder,
+    ):
+        one = run(proxy.port, keepalive=60).await_connected()
+        proxy.mode = "drop-answers"
+        for topic in topics:
+            one.broker.publish(Message(topic, b"event", qos=1, event=True))
+        recorder.wait(topics[most - 1])
+        time.sleep(0.3)  # what must not come has the time to
+        assert [m.topic for m in recorder.messages] == topics[:most]
+        recorder.forget()
+        proxy.cut()
+        proxy.resume()
+        recorder.wait(topics[-1])
+        await_true(lambda: one.broker.waiting() == 0, 5, "all is acknowledged")
+        assert [m.topic for m in recorder.messages] == topics
+
+
 def test_a_state_that_may_have_arrived_is_not_sent_again_behind_newer_ones(
     mosquitto: Mosquitto, run: Callable[..., Running]
 ) -> None:
@@ -250,6 +276,25 @@ def test_what_breaks_the_protocol_ends_the_connection_and_not_the_thread(
     odd.connections[-1].shutdown(socket.SHUT_WR)
     await_true(lambda: one.broker.connects == 2, 6, "a new connection")
     assert one.thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (0x8E, "taken_over", "is a second bridge running?"),
+        (0x93, "too_many", "raise its receive maximum"),
+        (0x95, "too_large", "over a message that is too large"),
+    ],
+)
+def test_why_the_broker_ended_the_connection_is_told(
+    odd: OddServer, run: Callable[..., Running], caplog: pytest.LogCaptureFixture, code: int, kind: str, words: str
+) -> None:
+    one = run(odd.port).await_connected()
+    odd.send(bytes((0xE0, 1, code)))
+    await_true(lambda: one.broker.ending is not None, 5, "an end")
+    assert one.broker.ending is not None
+    assert one.broker.ending.kind == kind
+    assert [record.levelname for record in caplog.records if words in record.message] == ["ERROR"]
 
 
 def test_a_flood_of_messages_is_bounded_and_counted(odd: OddServer, run: Callable[..., Running]) -> None:
