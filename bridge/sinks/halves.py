@@ -23,6 +23,8 @@ _WINDOW = re.compile(r"[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}")
 class _Wanted:
     window: str
     until: float
+    former: _Wanted | None = None
+    """What was wanted before, for one that is undone."""
 
 
 class Halves:
@@ -40,7 +42,7 @@ class Halves:
     def whole(
         self, place: tuple[str, str, str], half: str, payload: bytes, shown: object, now: float
     ) -> tuple[bytes | None, str]:
-        """Return the window to command, or None and why there is none.
+        """Return the window to command, or None and why there is none. It counts as under way: see `undo`.
 
         `place` is device, unit and setting; `shown` the window that the settings topic has.
         """
@@ -53,8 +55,17 @@ class Halves:
             return None, "the other half of the window is not known yet"
         start, end = known.split("-")
         window = f"{text[:5]}-{end}" if half == "start" else f"{start}-{text[:5]}"
-        self._wanted[place] = _Wanted(window, now + UNDER_WAY)
+        if wanted is not None:
+            wanted.former = None
+        self._wanted[place] = _Wanted(window, now + UNDER_WAY, wanted)
         return window.encode(), ""
+
+    def undo(self, place: tuple[str, str, str]) -> None:
+        """Forget the window made last, since it was not commanded: the one before it counts again."""
+        wanted = self._wanted.pop(place, None)
+        if wanted is not None and (former := wanted.former) is not None:
+            former.until = min(former.until, wanted.until)  # its result may have come meanwhile
+            self._wanted[place] = former
 
     def result(self, place: tuple[str, str, str], outcome: object, now: float) -> None:
         """Take the result of a command: only what was set counts on."""

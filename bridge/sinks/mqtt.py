@@ -280,13 +280,20 @@ class MqttSink:
         if inbox is None:
             log.warning("%s: there is no such device", ascii(message.topic[:100]))
             return
+        if self.broker.flooded:
+            inbox.refuse()  # nobody knows how long it lay before the flood let it through
+            return
         now = time.monotonic()
-        if self.halves is not None and (parts := self.halves.split(setting)) is not None:
-            setting, half = parts
+        halved = self.halves.split(setting) if self.halves is not None else None
+        if self.halves is not None and halved is not None:
+            if message.retained:  # before a window is made of it, which the next half would build on
+                log.warning("%s: retained, so it may be old; ignored", ascii(message.topic[:100]))
+                return
+            setting, half = halved
             shown = self._setting(f"{self._base}/{device}/{unit}/settings".replace("//", "/"), setting)
             window, reason = self.halves.whole((device, unit, setting), half, message.payload, shown, now)
-            if window is None or message.retained:
-                log.warning("%s: %s", ascii(message.topic[:100]), reason or "retained, so it may be old; ignored")
+            if window is None:
+                log.warning("%s: %s", ascii(message.topic[:100]), reason)
                 return
             message = message._replace(payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
@@ -295,9 +302,11 @@ class MqttSink:
         command = SetSetting(
             unit, setting, message.payload[:4096], now, now + age, message.retained, source, self._reply_to(message)
         )
-        if self.broker.flooded:
-            inbox.refuse()  # nobody knows how long it lay before the flood let it through
-        elif not inbox.put(command) and inbox.refused == 1:
+        if inbox.put(command):
+            return
+        if self.halves is not None and halved is not None:
+            self.halves.undo((device, unit, setting))
+        if inbox.refused == 1:
             log.warning("%s: more commands than the device can take; the rest is refused", device)
 
     def _setting(self, topic: str, key: str) -> object:

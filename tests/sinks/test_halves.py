@@ -30,6 +30,29 @@ def test_what_was_refused_is_not_built_on() -> None:
     assert halves.whole(PLACE, "end", b"08:00:00", SHOWN, 1.0)[0] == b"01:00-08:00"
 
 
+def test_what_was_undone_is_not_built_on_but_what_was_under_way_before_is() -> None:
+    halves = Halves()
+    halves.whole(PLACE, "start", b"06:30:00", SHOWN, 0.0)
+    halves.undo(PLACE)
+    assert halves.whole(PLACE, "end", b"08:00:00", SHOWN, 1.0)[0] == b"01:00-08:00"
+    halves.whole(PLACE, "end", b"09:00:00", SHOWN, 2.0)
+    halves.undo(PLACE)
+    assert halves.whole(PLACE, "start", b"07:00:00", SHOWN, 3.0)[0] == b"07:00-08:00"
+
+
+def test_a_result_that_comes_before_the_undoing_counts() -> None:
+    halves = Halves()
+    halves.whole(PLACE, "start", b"06:30:00", SHOWN, 0.0)
+    halves.whole(PLACE, "end", b"08:00:00", SHOWN, 1.0)
+    halves.result(PLACE, "done", 2.0)
+    halves.undo(PLACE)
+    assert halves.whole(PLACE, "end", b"09:00:00", SHOWN, 2.0 + READ_BACK)[0] == b"01:00-09:00"
+    halves.whole(PLACE, "start", b"06:30:00", SHOWN, 20.0)
+    halves.result(PLACE, "refused", 21.0)
+    halves.undo(PLACE)
+    assert halves.whole(PLACE, "start", b"07:00:00", SHOWN, 22.0)[0] == b"07:00-02:00"
+
+
 def test_what_is_long_ago_is_not_built_on() -> None:
     halves = Halves()
     halves.whole(PLACE, "start", b"06:30:00", SHOWN, 0.0)

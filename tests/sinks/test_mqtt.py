@@ -6,7 +6,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ import pytest
 from bridge.config import Mqtt
 from bridge.errors import CommandError
 from bridge.fields import COUNT, VOLTAGE, Channel, Field, Reading, Unit
-from bridge.inbox import CAPACITY, Inbox, ReadRegisters, SetSetting
-from bridge.sinks import mqtt
+from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh, SetSetting
+from bridge.sinks import broker, mqtt
 from bridge.sinks.halves import Halves
 from bridge.sinks.mqtt import MqttSink, read_command, timestamp
 from bridge.sinks.outbox import Message
@@ -37,10 +37,14 @@ class Site:
         self.sink: MqttSink | None = None
         self.thread: threading.Thread | None = None
 
-    def start(self, port: int | None = None, **options: object) -> MqttSink:
+    def start(
+        self, port: int | None = None, *, first: Callable[[MqttSink], None] = lambda _: None, **options: object
+    ) -> MqttSink:
+        """Start a sink; `first` is done before it connects."""
         port = port or self.mosquitto.port
         config = Mqtt(host="127.0.0.1", port=port, base_topic="b", **options)  # type: ignore[arg-type]
         self.sink = MqttSink(config, {"roof": self.inbox})
+        first(self.sink)
         self.thread = threading.Thread(target=self.sink.broker.run)
         self.thread.start()
         return self.sink
@@ -281,12 +285,20 @@ def test_a_malformed_read_is_answered(site: Site) -> None:
     assert len(site.inbox) == 0
 
 
-def test_times_of_the_day_become_one_window_for_the_device(site: Site) -> None:
-    sink = site.start()
+def with_window(sink: MqttSink) -> None:
+    """Take halves of a window that the settings topic shows."""
     sink.halves = Halves()
-    unit = Unit("", "Roof", FIELDS, 60.0)
     values = {"window": "01:00-02:00"}
-    sink.take("roof", Reading(unit, values, time.monotonic(), channel=Channel.SETTINGS))
+    sink.take("roof", Reading(DEVICE, values, time.monotonic(), channel=Channel.SETTINGS))
+
+
+def payloads(site: Site) -> list[bytes]:
+    """Take what is in the inbox."""
+    return [one.payload for one in iter(site.inbox.take, None) if isinstance(one, SetSetting)]
+
+
+def test_times_of_the_day_become_one_window_for_the_device(site: Site) -> None:
+    site.start(first=with_window)
     site.recorder.wait("b/roof/settings")
     site.recorder.client.publish("b/roof/set/window/start", b"06:00:00", 1)
     site.recorder.client.publish("b/roof/set/window/end", b"07:15:00", 1)
@@ -296,3 +308,41 @@ def test_times_of_the_day_become_one_window_for_the_device(site: Site) -> None:
     assert [(one.setting, one.payload) for one in commands if isinstance(one, SetSetting)] == [
         ("window", b"06:00-02:00"), ("window", b"06:00-07:15"),
     ]  # fmt: skip
+
+
+def test_e4_a_retained_half_of_a_window_is_in_no_command(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    retained(site, "b/roof/set/window/start", b"06:00:00")
+    site.start(first=with_window)
+    await_true(lambda: "window/start': retained" in caplog.text, 5, "the retained one is refused")
+    site.recorder.client.publish("b/roof/set/window/end", b"07:15:00", 1)
+    await_true(lambda: len(site.inbox) == 1, 5, "a command")
+    assert payloads(site) == [b"01:00-07:15"]
+
+
+def test_a_half_that_the_inbox_did_not_take_is_in_no_command(site: Site) -> None:
+    site.start(first=with_window)
+    site.recorder.wait("b/roof/settings")
+    site.recorder.client.publish("b/roof/set/window/start", b"06:00:00", 1)
+    await_true(lambda: len(site.inbox) == 1, 5, "a command")
+    while site.inbox.put(Refresh()):
+        pass
+    refused = site.inbox.refused
+    site.recorder.client.publish("b/roof/set/window/start", b"09:00:00", 1)
+    await_true(lambda: site.inbox.refused == refused + 1, 5, "it is refused")
+    assert payloads(site) == [b"06:00-02:00"]
+    site.recorder.client.publish("b/roof/set/window/end", b"07:15:00", 1)
+    await_true(lambda: len(site.inbox) == 1, 5, "a command")
+    assert payloads(site) == [b"06:00-07:15"], "built on the one that is under way"
+
+
+def test_a_half_in_a_flood_is_in_no_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.start(first=with_window)
+    site.recorder.wait("b/roof/settings")
+    with monkeypatch.context() as few:
+        few.setattr(broker, "MOST_IN_WINDOW", 1)  # one message is a flood
+        site.recorder.client.publish("b/roof/set/window/start", b"06:00:00", 1)
+        await_true(lambda: site.inbox.refused == 1, 5, "it is refused")
+    time.sleep(2 * broker.WINDOW)  # what comes behind the flood is not of it
+    site.recorder.client.publish("b/roof/set/window/end", b"07:15:00", 1)
+    await_true(lambda: len(site.inbox) == 1, 5, "a command")
+    assert payloads(site) == [b"01:00-07:15"]
