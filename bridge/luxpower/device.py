@@ -481,6 +481,8 @@ class LxpDevice:
                 if reply is None:
                     break  # it would only hold up the others
                 answered = True
+            else:
+                yield from inverter.end_round(time.monotonic())
         if not answered:
             raise NoReply("no answer")
         yield from self._ask_holds(started + self._asking - ROOM)

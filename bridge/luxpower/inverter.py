@@ -121,6 +121,11 @@ class Inverter:
             readings += self._state(now)
         return readings, refused
 
+    def end_round(self, now: float) -> Iterator[Reading]:
+        """Take note that all inputs were asked for; return the state again where it says more for that."""
+        if self._inputs.end_round():
+            yield from self._state(now)
+
     def settings(self, now: float, *, complete: bool = False) -> list[Reading]:
         """Return the settings when they are news; for the first time when all that can be read is `complete`."""
         self.asked_all |= complete

@@ -324,13 +324,14 @@ HOUSE_ENERGY = ("e_to_user_day", "e_inv_day", "e_rec_day", "e_to_grid_day", "e_e
 VERSIONS = ("model_code", "communication_version", "control_version")
 
 INPUT_DERIVED = (
-    Derived("p_pv", ACTIVE_POWER, "PV power", PV_POWER, total, first=True),
+    Derived("p_pv", ACTIVE_POWER, "PV power", PV_POWER, total, first=True, late=PV_POWER[3:]),
     Derived("p_battery", ACTIVE_POWER, "Battery power", ("p_charge", "p_discharge"), difference, first=True),
     Derived("p_grid", ACTIVE_POWER, "Grid power", ("p_to_user", "p_to_grid"), difference, first=True),
     Derived("p_house", ACTIVE_POWER, "House consumption", HOUSE_POWER, house_power, first=True, filled="p_load"),
-    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, total, first=True),
-    Derived("e_house_day", ENERGY_DAY, "House energy today", HOUSE_ENERGY, house_energy, filled="e_load_day"),
-    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, total, first=True),
+    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, total, first=True, late=PV_ENERGY_DAY[3:]),
+    Derived("e_house_day", ENERGY_DAY, "House energy today", HOUSE_ENERGY, house_energy, filled="e_load_day",
+            late=("e_load_day",)),
+    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, total, first=True, late=PV_ENERGY_ALL[3:]),
 )
 # fmt: on
 

@@ -150,6 +150,8 @@ class Derived(Field):
     rule: Callable[[Sequence[Value], Sequence[Value]], Value]
     filled: str | None = field(default=None, kw_only=True)
     """A register that some firmwares fill with this very value: where it was ever above 0, it alone counts."""
+    late: tuple[str, ...] = field(default=(), kw_only=True)
+    """What only some models tell, behind the inputs: nothing is worked out while it was not read and may still be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +280,10 @@ class Table:
         self.core = tuple(row.key for row in rows if row.core)
         self.derivations = tuple((row.key, _getter(row.inputs), row.rule) for row in derived)
         """Of each derived value its key, what takes its inputs out of all values, and its rule."""
-        self.filled = tuple((row.key, row.filled, row.quantity is ENERGY_TOTAL) for row in derived if row.filled)
-        """Of each that a register may hold its key, that register's, and whether it is a counter."""
+        self.filled = tuple((row.key, row.filled) for row in derived if row.filled)
+        """Of each that a register may hold its key and that register's."""
+        self.late = tuple((row.key, row.late) for row in derived if row.late)
+        """Of each that has to wait its key and what for."""
 
 
 class Layout:

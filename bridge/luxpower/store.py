@@ -84,7 +84,8 @@ class Store:
         self._covers: dict[tuple[tuple[int, int], ...], Cover] = {}
         self._filled: set[str] = set()
         """Registers that this firmware fills, of those that only some do."""
-        self._first_at: float | None = None
+        self._last_at = self._began = float("-inf")
+        self._round_over = False
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
         self._empty: dict[str, Value] = dict.fromkeys(field.key for field in self.fields)
 
@@ -116,8 +117,9 @@ class Store:
         refused; then nothing is stored of it.
         """
         values, refusals = self._believable(frame.register, frame.data)
-        if self._first_at is None:
-            self._first_at = at
+        if self._max_age is not None and at - self._last_at > self._max_age:
+            self._began, self._round_over = at, False
+        self._last_at = at
         plan = self._layout.plan(frame.register, len(frame.data))
         unfollowing = keep_following(plan, values, at, self._counters)
         shape = (frame.register, len(frame.data))
@@ -126,6 +128,11 @@ class Store:
             self._make_room()
         self._blocks[shape] = Block(frame.register, at, frame.data, values, frozenset(unfollowing))
         return (*refusals, *unfollowing.values())
+
+    def end_round(self) -> bool:
+        """Take note that everything was asked for, so that no more is to come; return whether that is news."""
+        news, self._round_over = not self._round_over, True
+        return news
 
     def snapshot(self, now: float) -> Snapshot | None:
         """Return the picture as of `now`, or None before all core values are known and young enough."""
@@ -144,7 +151,9 @@ class Store:
                 values[key] = rule(inputs(values), ())
         else:
             self._derive_apart(values, alive)
-        self._take_filled(values, now)
+        if self._more_may_come(now):
+            values.update((key, None) for key, late in self._table.late if None in [values[one] for one in late])
+        self._take_filled(values)
         for told in self._table.told:
             values[told.key] = told.rule(self.family)
         if self._table.core:
@@ -196,24 +205,21 @@ class Store:
             cover = self._covers[shapes] = Cover(tuple(sorted(set(source.values()))), tuple(sorted(core)))
         return cover
 
-    def _take_filled(self, values: dict[str, Value], now: float) -> None:
+    def _take_filled(self, values: dict[str, Value]) -> None:
         """Put in what a register says itself where the firmware fills it, whatever cycle it is of.
 
         A value that is worked out in one message and read in the next one would go up and down; a counter would seem
-        to begin anew each time. So a counter is not worked out before the register had its time to come.
+        to begin anew each time.
         """
-        for key, register, counts in self._table.filled:
-            value = values[register]
-            if value:
+        for key, register in self._table.filled:
+            if values[register]:
                 self._filled.add(register)
             if register in self._filled:
-                values[key] = value
-            elif counts and value is None and self._may_come(now):
-                values[key] = None
+                values[key] = values[register]
 
-    def _may_come(self, now: float) -> bool:
-        """Whether what was never read may only be late: so soon after the first block."""
-        return self._max_age is not None and self._first_at is not None and now - self._first_at <= self._max_age
+    def _more_may_come(self, now: float) -> bool:
+        """Whether what is not known may only be late: at the start, and behind an outage, until all was asked for."""
+        return self._max_age is not None and not self._round_over and now - self._began <= self._max_age
 
     def _derive_apart(self, values: dict[str, Value], alive: list[Block]) -> None:
         """Put in the derived values when not all blocks are of one cycle."""

@@ -103,7 +103,7 @@ class MqttSink:
             return
         values = {**reading.values, "ts": timestamp(reading.at)}
         if reading.channel is Channel.STATE:
-            topic = self._state_topic(device, reading.unit.path)
+            topic = self._state_topics.get((device, reading.unit.path)) or self._begin(device, reading.unit)
             text = self._texts.encode(topic, values)
             message = Message(topic, text, retain=self._retain, expires=expires)
             self.broker.publish(message)
@@ -178,11 +178,17 @@ class MqttSink:
     def _of(self, device: str, unit: Unit) -> str:
         return f"{self._base}/{device}/{unit.path}" if unit.path else f"{self._base}/{device}"
 
-    def _state_topic(self, device: str, path: str) -> str:
-        topic = self._state_topics.get((device, path))
-        if topic is None:
-            level = f"{device}/{path}" if path else device
-            topic = self._state_topics[device, path] = f"{self._base}/{level}/{Channel.STATE.value}"
+    def _begin(self, device: str, unit: Unit) -> str:
+        """Return the topic of a unit's states, at its first one; what the run before knew of its settings is gone.
+
+        The broker still holds them, and they may have been changed since: with the unit online they would look alive.
+        """
+        place = self._of(device, unit)
+        topic = self._state_topics[device, unit.path] = f"{place}/{Channel.STATE.value}"
+        settings = f"{place}/{Channel.SETTINGS.value}"
+        if unit.settings and self.broker.retained_state(settings) is None:
+            nothing = {**dict.fromkeys([field.key for field in unit.settings]), "ts": None}
+            self.broker.publish(Message(settings, encode(nothing), qos=1, retain=True))
         return topic
 
     def _publish_availability(self, topic: str, *, online: bool) -> None:

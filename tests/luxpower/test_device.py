@@ -189,7 +189,8 @@ def test_inverters_of_one_stick_are_told_apart_and_added_up() -> None:
         total = house.states()[-1]
         assert total.unit.serial is None
         for key in ("p_inv", "p_to_user", "e_pv_all"):
-            sums = {round(a.values[key] + b.values[key], 1) for a in single[0] for b in single[1]}  # type: ignore[operator]
+            first, second = ([r.values[key] for r in several if r.values[key] is not None] for several in single)
+            sums = {round(a + b, 1) for a in first for b in second}  # type: ignore[operator]
             assert total.values[key] in sums
         assert "v_bat" not in total.values
         ages = [{reading.at for reading in readings} for readings in single]
@@ -440,8 +441,7 @@ def test_a_user_sees_the_documented_topics(tmp_path: Path) -> None:
             state = json.loads(recorder.wait("solarbridge/house/state").payload)
             assert state["soc"] == 60
             assert state["ts"]
-            settings = recorder.wait("solarbridge/house/settings", seconds=20)
-            assert json.loads(settings.payload)["serial"] == SERIAL
+            recorder.wait("solarbridge/house/settings", lambda m: json.loads(m.payload)["serial"] == SERIAL, seconds=20)
             recorder.wait_payload("solarbridge/house/availability", b"online")
             recorder.client.publish("solarbridge/house/read/hold/64", b"2")
             answer = json.loads(recorder.wait("solarbridge/house/registers").payload)

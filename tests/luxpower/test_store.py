@@ -165,6 +165,38 @@ def test_the_days_energy_of_the_house_is_worked_out_where_no_register_tells_it(l
         assert seen(store, start).values["e_house_day"] == (13.0 if known else None), start
 
 
+SUN = {28: 100, 29: 100, 30: 100}
+MORE_SUN = {220: 600, 223: 60, 224: 30_000}
+"""What a fourth string gives: 600 W, 6 kWh today, 3000 kWh in all."""
+
+
+def test_the_sum_of_the_strings_never_leaves_out_those_that_come_late() -> None:
+    store, told = inputs(max_age=60.0), []
+    for start in (0.0, 30.0, 200.0, 230.0):  # the third is behind an outage
+        store.take(block(0, 40, HYBRID | SUN), start)
+        told.append(seen(store, start).values)
+        store.take(block(40, 20, {40: 30_000, 42: 30_000, 44: 30_000}), start + 1)
+        store.take(block(200, 40, MORE_SUN), start + 2)
+        told.append(seen(store, start + 2).values)
+    assert [values["e_pv_day"] for values in told] == [None, 36.0, None, 36.0, None, 36.0, None, 36.0]
+    assert [values["e_pv_all"] for values in told] == [None, *[12000.0] * 3] * 2
+    assert [values["p_pv"] for values in told] == [None, 4100] * 4
+
+
+def test_the_sum_of_the_strings_is_told_once_no_more_can_come() -> None:
+    store = inputs(max_age=60.0)
+    store.take(block(0, 40, HYBRID | SUN), 0.0)
+    assert seen(store, 0.0).values["p_pv"] is None
+    assert store.end_round()
+    assert seen(store, 0.0).values["p_pv"] == 3500
+    assert not store.end_round()
+    store.take(block(0, 40, HYBRID | SUN), 300.0)
+    assert seen(store, 300.0).values["p_pv"] is None, "behind an outage"
+    for at in (330.0, 361.0):
+        store.take(block(0, 40, HYBRID | SUN), at)
+    assert seen(store, 361.0).values["p_pv"] == 3500, "nobody asks, and nothing came"
+
+
 def test_a_stream_of_single_registers_does_not_push_out_the_blocks() -> None:
     store = Store(HOLDS, FAMILY)
     store.take(frame(0, [*range(7), 0x4146, 0x4241, *range(31)], 3), 0.0)

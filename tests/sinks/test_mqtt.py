@@ -13,7 +13,7 @@ import pytest
 
 from bridge.config import Mqtt
 from bridge.errors import CommandError
-from bridge.fields import COUNT, VOLTAGE, Channel, Field, Reading, Unit
+from bridge.fields import COUNT, FLAG, VOLTAGE, Channel, Field, Reading, Unit
 from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.sinks import broker, mqtt
 from bridge.sinks.halves import Halves
@@ -84,6 +84,18 @@ def test_an_online_that_nobody_stands_for_is_taken_back(site: Site) -> None:
         assert site.now_retained(topic) == b"offline"
     site.recorder.wait_payload("b/roof/P1/availability", b"online")
     assert site.now_retained("b/roof/P1/availability") == b"online"
+
+
+def test_settings_of_the_run_before_do_not_look_alive(site: Site) -> None:
+    retained(site, "b/roof/settings", b'{"ac_charge": true, "ts": "2026-11-01T00:00:00.000Z"}')
+    sink = site.start()
+    unit = DEVICE._replace(settings=(Field("ac_charge", FLAG, "AC charge"),))
+    sink.take("roof", Reading(unit, {"soc": 50}, time.monotonic()))
+    site.recorder.wait_payload("b/roof/settings", b'{"ac_charge":null,"ts":null}')
+    sink.take("roof", Reading(unit, {"ac_charge": False}, time.monotonic(), channel=Channel.SETTINGS))
+    sink.take("roof", Reading(unit, {"soc": 51}, time.monotonic()))
+    site.recorder.wait("b/roof/settings", lambda m: b"false" in m.payload)
+    assert json.loads(site.now_retained("b/roof/settings") or b"")["ac_charge"] is False
 
 
 def test_who_is_away_is_told_before_the_bridge_is_back(site: Site) -> None:
