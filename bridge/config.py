@@ -223,22 +223,24 @@ class _ConfigReader(Reader):
         if declared is not DeviceOptions:
             return declared
         self._claim("name", entries, place)
-        for key in ("host" if "host" in entries else "port", "listen", "udp"):
-            self._claim(key, entries, place)
         known = ", ".join(SLICES)
         if "type" not in entries:
             raise self.report(node, f"{place}.type", f"missing; expected one of {known}")
         kind = self.read(str, entries["type"], f"{place}.type")
         if kind not in SLICES:
             raise self.report(entries["type"], f"{place}.type", f"found {kind[:40]!a}; expected one of {known}")
-        return slice_of(kind).Options
+        options = slice_of(kind).Options
+        default_port = next((item.default for item in fields(options) if item.name == "port"), None)
+        for key in ("host" if "host" in entries else "port", "listen", "udp"):
+            self._claim(key, entries, place, default_port)
+        return options
 
     def rule(self, cls: Any, item: Field[Any]) -> Rule:
         if issubclass(cls, DeviceOptions) and item.name == "name":
             return _NAME
         return rule_of(item)
 
-    def _claim(self, key: str, entries: Mapping[str, Any], place: str) -> None:
+    def _claim(self, key: str, entries: Mapping[str, Any], place: str, default_port: object = None) -> None:
         """Report a name or a port that another device has; the same port under two names is one port."""
         node = entries.get(key)
         if not isinstance(node, yaml.ScalarNode) or not node.value:
@@ -246,7 +248,7 @@ class _ConfigReader(Reader):
         value = _real_path(node.value) if node.value.startswith("/") else node.value
         if key == "host":
             port = entries.get("port")
-            value += f":{port.value}" if isinstance(port, yaml.ScalarNode) else ""
+            value += f":{port.value if isinstance(port, yaml.ScalarNode) else default_port}"
         owner = self._taken.setdefault((key, value), place)
         if owner != place:
             text = "the same name" if key == "name" else "the same port (one bus is one device)"

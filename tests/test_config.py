@@ -676,16 +676,17 @@ def test_a_file_that_is_there_is_no_complaint() -> None:
     assert file_there(__file__) is None
 
 
-LXP = 'devices:\n  - {name: a, type: lxp, host: stick}\n  - {name: b, type: lxp, host: %s}\n'
+LXP = "devices:\n  - {name: a, type: lxp, host: stick}\n  - {name: b, type: lxp, host: %s}\n"
 
 
 def test_two_devices_on_a_network_may_have_the_same_port_but_not_the_same_address(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(HEAD + LXP % "other, port: 8000")
     assert len(load(path, {}).devices) == 2
-    path.write_text(HEAD + LXP % "stick")
-    with pytest.raises(ConfigError, match=r"devices\[1\]\.host: the same port"):
-        load(path, {})
+    for address in ("stick", "stick, port: 8000"):  # which is the port of one that gives none
+        path.write_text(HEAD + LXP % address)
+        with pytest.raises(ConfigError, match=r"devices\[1\]\.host: the same port"):
+            load(path, {})
 
 
 # -- banks
