@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.config import BankEntry, Config, level, topic
+from bridge.config import BankEntry, Config, fixed_topic, level
 from bridge.devices import DeviceOptions
 from bridge.guard import Limits
 from bridge.options import option
@@ -18,7 +18,7 @@ class Bank(Limits, BankEntry):
     """An entry of `banks`: batteries that work as one, and the topic on which a Victron GX reads of it."""
 
     name: str = option(doc="its level in the topics", check=level)
-    topic: str = option("battery/data", check=topic, doc="where the JSON for dbus-mqtt-battery goes")
+    topic: str = option("battery/data", check=fixed_topic, doc="where the JSON for dbus-mqtt-battery goes")
     from_: tuple[str, ...] = option(doc="names of the devices whose modules make the bank")
     modules: int | None = option(None, minimum=1, maximum=256, doc="how many there are; left out: those that answer")
     interval: float = option(1.0, minimum=0.5, maximum=10, doc="s between two messages; a GX takes one a second")
@@ -46,15 +46,12 @@ def banks_of(config: Config) -> list[Bank]:
 
 
 def conflicts(devices: Sequence[DeviceOptions], banks: Sequence[Bank]) -> Iterator[str]:
-    """Yield what is wrong between banks and devices: a device that is not there, a topic used twice."""
+    """Yield what is wrong between banks and devices: a device that is not there."""
     known = [device.name for device in devices]
-    topics: dict[str, str] = {}
     for bank in banks:
         for name in bank.from_:
             if devices and name not in known:
                 yield f"{bank.name} is made of {name!a}, but devices are {', '.join(known)}"
-        if topics.setdefault(bank.topic, bank.name) != bank.name:
-            yield f"{topics[bank.topic]} and {bank.name} have the same topic; each needs its own"
 
 
 def warnings(config: Config) -> Iterator[str]:

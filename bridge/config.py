@@ -8,9 +8,10 @@ and explains why that is own code. All problems of a file are reported at once, 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import yaml
@@ -21,7 +22,7 @@ from bridge.options import Reader, Refused, Rule, Secret, Variable, key_of, opti
 
 __all__ = [
     "BankEntry", "Config", "HomeAssistant", "Logging", "Mqtt", "Secret", "Tls",
-    "digest", "dump", "file_there", "level", "load", "option", "secrets", "topic",
+    "digest", "dump", "file_there", "fixed_topic", "level", "load", "option", "secrets", "topic",
 ]  # fmt: skip
 
 MAX_FILE = 1 << 20
@@ -55,6 +56,13 @@ def topic(text: str) -> str | None:
     if len(text.encode()) > 1024:
         return "longer than 1024 bytes"
     return None
+
+
+def fixed_topic(text: str) -> str | None:
+    """Say what keeps `text` from being the one topic of something that has no number or serial number to fill in."""
+    if "{" in text or "}" in text:
+        return "nothing is filled in here; expected a topic without { and }"
+    return topic(text)
 
 
 def file_there(path: str) -> str | None:
@@ -165,7 +173,7 @@ class Config:
 
     @staticmethod
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """A bridge without devices is a mistake; banks are made of devices there are, one a topic."""
+        """A bridge without devices is a mistake; banks are made of devices there are."""
         if values.get("devices") == ():
             yield "devices", "found an empty list; expected at least one device"
         if values.get("banks"):
@@ -195,6 +203,7 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
     except Refused:
         pass
     if config is not None:
+        _claim_topics(reader, root, config)
         config = replace(config, mqtt=_finish_mqtt(reader, broker, config.mqtt, environ, warnings))
         if world_readable and config.mqtt.password and _value_of(broker, "password"):
             warnings.append(f"{file} holds a password and can be read by everyone; chmod 640 it, or use password_file")
@@ -307,6 +316,47 @@ def _value_of(node: yaml.MappingNode | None, key: str) -> yaml.Node | None:
             found: yaml.Node = value
             return found
     return None
+
+
+def _claim_topics(reader: Reader, root: yaml.MappingNode, config: Config) -> None:
+    """Report a topic of other software's that two publish on: it would show now the one's values, now the other's."""
+    base, owners = config.mqtt.base_topic, list[tuple[str, str]]()
+    for node, place, text in _topics(root, config):
+        none = f", or none: topics: {{{place.rpartition('.')[2]}: null}}" if place.startswith("devices") else ""
+        if text == base or text.startswith(f"{base}/"):
+            wanted = f"expected one that does not begin with {base}/{none}"
+            reader.report(node, place, f"{text} is among the bridge's own topics; {wanted}")
+        elif "{sn}" not in text or "{n}" in text:  # with a serial number in it, it is each unit's own
+            owner = next((other for theirs, other in owners if _meet(text, theirs)), None)
+            owners.append((text, place))
+            if owner is not None:
+                reader.report(node, place, f"{text} is the topic of {owner}, too; each needs one of its own{none}")
+
+
+def _topics(root: yaml.MappingNode, config: Config) -> Iterator[tuple[yaml.Node, str, str]]:
+    """Yield the topics of devices and banks outside of the bridge's tree: where it stands, its place, the topic."""
+    for key, entries in (("devices", config.devices), ("banks", config.banks)):
+        nodes = _value_of(root, key)
+        for number, (entry, node) in enumerate(zip(entries, nodes.value if nodes else [], strict=False)):
+            yield from _topics_in(entry, node, f"{key}[{number}]")
+
+
+def _topics_in(entry: object, node: yaml.MappingNode, place: str) -> Iterator[tuple[yaml.Node, str, str]]:
+    if isinstance(bank_topic := getattr(entry, "topic", None), str):
+        yield _value_of(node, "topic") or node, f"{place}.topic", bank_topic
+    topics, inner = getattr(entry, "topics", None), _value_of(node, "topics")
+    for item in fields(topics) if is_dataclass(topics) else ():
+        if isinstance(text := getattr(topics, item.name), str):
+            found = _value_of(inner, key_of(item)) if isinstance(inner, yaml.MappingNode) else None
+            yield found or inner or node, f"{place}.topics.{key_of(item)}", text
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether two topics are the same for some number in the place of {n}."""
+    for pattern, text in ((one, other), (other, one)):
+        if re.fullmatch("[0-9]+".join(map(re.escape, pattern.split("{n}"))), text.replace("{n}", "1")):
+            return True
+    return False
 
 
 def _finish_mqtt(

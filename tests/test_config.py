@@ -29,7 +29,7 @@ SECRET = "xyzzy-hunter2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
-    parallel: str | None = option("power/axpert", check=topic, doc="topic of the totals")
+    parallel: str | None = option(None, check=topic, doc="topic of the totals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -689,6 +689,64 @@ def test_two_devices_on_a_network_may_have_the_same_port_but_not_the_same_addres
             load(path, {})
 
 
+# -- topics of other software
+
+AXPERTS = "devices:\n  - {{name: a, type: axpert, port: hid:A{0}}}\n  - {{name: b, type: axpert, port: hid:B{1}}}\n"
+EXTRA = (
+    "devices:\n  - name: a\n    type: pylontech-extra2000\n    port: /dev/a\n    topics: {%s}\n"
+    "    limits: {module_charge_current: 40, module_discharge_current: 50}\n"
+)
+
+
+def two_axperts(first: str, second: str) -> str:
+    return AXPERTS.format(*(f", topics: {{{one}}}" if one else "" for one in (first, second)))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (two_axperts("", ""),
+         "5: devices[1].topics.parallel: power/axpert is the topic of devices[0].topics.parallel, too; "
+         "each needs one of its own, or none: topics: {parallel: null}"),
+        (two_axperts("", "parallel: power/axpert"), "5: devices[1].topics.parallel: power/axpert is the topic of"),
+        (two_axperts("unit: x", "parallel: x"), "5: devices[1].topics.parallel: x is the topic of devices[0].topics.u"),
+        (two_axperts("parallel: x, unit: x", "parallel: null"),
+         "4: devices[0].topics.unit: x is the topic of devices[0].topics.parallel, too"),
+        (two_axperts("parallel: null, unit: 'x{n}'", "parallel: null, unit: 'x{n}'"),
+         "5: devices[1].topics.unit: x{n} is the topic of devices[0].topics.unit, too"),
+        (two_axperts("parallel: 'power/{sn}'", ""), "4: devices[0].topics.parallel: nothing is filled in here"),
+        (two_axperts("parallel: solarbridge/a/state", ""),
+         "4: devices[0].topics.parallel: solarbridge/a/state is among the bridge's own topics; expected one that does "
+         "not begin with solarbridge/, or none: topics: {parallel: null}"),
+        (two_axperts("parallel: solarbridge", ""), "solarbridge is among the bridge's own topics"),
+        (two_axperts("unit: 'solarbridge/{sn}'", "parallel: null"), "4: devices[0].topics.unit: solarbridge/{sn} is a"),
+        (EXTRA % "bank: battery/data" + "banks: [{name: e, from: [a]}]\n",
+         "9: banks[0].topic: battery/data is the topic of devices[0].topics.bank, too; each needs one of its own"),
+        (EXTRA % "battery: 'battery/{n}'" + "banks:\n  - name: e\n    from: [a]\n    topic: battery/12\n",
+         "12: banks[0].topic: battery/12 is the topic of devices[0].topics.battery, too"),
+        (EXTRA % "bank: b/12, battery: 'b/{n}'", "7: devices[0].topics.bank: b/12 is the topic of"),
+        (EXTRA % "bank: 'b/{n}'", "7: devices[0].topics.bank: nothing is filled in here"),
+    ],
+)  # fmt: skip
+def test_a_topic_of_other_software_has_one_publisher(tmp_path: Path, text: str, complaint: str) -> None:
+    (found,) = problems(tmp_path, HEAD + text)
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        two_axperts("", "parallel: null"),
+        two_axperts("", "parallel: power/barn"),
+        two_axperts("parallel: null, unit: 'x{sn}'", "parallel: null, unit: 'x{sn}'"),
+        two_axperts("parallel: solarbridge2/a", ""),
+        EXTRA % "battery: 'battery/{n}', bank: battery/all" + "banks: [{name: e, from: [a]}]\n",
+    ],
+)
+def test_topics_of_other_software_may_differ_by_a_serial_number_alone(tmp_path: Path, text: str) -> None:
+    assert loaded(tmp_path, HEAD + text).devices
+
+
 # -- banks
 
 BANK = GOOD + "banks:\n  - name: bank\n    from: [roof]\n"
@@ -713,7 +771,10 @@ def test_a_bank_needs_its_devices_and_has_a_default_for_all_else(tmp_path: Path)
         ("banks:\n  - {name: bank, from: [attic]}\n", "bank is made of 'attic', but devices are roof"),
         ("banks:\n  - {name: roof, from: [roof]}\n", "the same name as devices[0]"),
         ("banks:\n  - {name: health, from: [roof]}\n", "a topic of the bridge itself"),
-        ("banks:\n  - {name: a, from: [roof]}\n  - {name: b, from: [roof]}\n", "a and b have the same topic"),
+        (
+            "banks:\n  - {name: a, from: [roof]}\n  - {name: b, from: [roof]}\n",
+            "banks[1].topic: battery/data is the topic of banks[0].topic, too; each needs one of its own",
+        ),
         ("banks:\n  - {name: bank, from_: [roof]}\n", "from_: unknown key; did you mean from?"),
         ("banks:\n  - {name: bank, from: [roof], topic: battery/#}\n", "a topic to publish on"),
         ("banks:\n  - {name: bank, from: [roof], max_age: 60}\n", "2 to 55"),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from bridge import battery as k
-from bridge.config import option, topic
+from bridge.config import fixed_topic, option, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
@@ -52,7 +52,7 @@ class Topics:
     """`topics`: where extra200tomqtt published; left out, nothing is published there."""
 
     battery: str | None = option(None, check=_numbered, doc="where each module goes; {n} is its number")
-    bank: str | None = option(None, check=topic, doc="where all modules together go")
+    bank: str | None = option(None, check=fixed_topic, doc="where all modules together go")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -254,6 +254,8 @@ def from_mpp(root: Section) -> Draft:
         if device is not None and device["port"] not in ports:
             if pause:
                 device["interval"] = pause
+            if ports:
+                device["topics"] = {"parallel": None}  # power/axpert is one inverter's
             ports[device["port"]] = device
     if not ports:
         raise ConfigError([f"{root.file}:{root.line}: expected a section with an inverter of protocol PI30 or PI18"])

@@ -135,6 +135,9 @@ def _print_entries(found: Sequence[Found]) -> None:
     for one in found:
         name = str(one.entry["name"])
         count = sum(str(entry["name"]).startswith(name) for entry in entries)
-        entries.append({**one.entry, "name": f"{name}{count + 1}" if count else name})
+        entry = {**one.entry, "name": f"{name}{count + 1}" if count else name}
+        if count and entry["type"] == "axpert":
+            entry["topics"] = {"parallel": None}  # power/axpert is the first one's
+        entries.append(entry)
     print("\nFor the configuration, with names of your own:\n")
     print(yaml.safe_dump({"devices": entries}, sort_keys=False))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.config import topic
+from bridge.config import fixed_topic, topic
 from bridge.devices import WritableOptions
 from bridge.options import option
 from bridge.voltronic.plan import ALSO
@@ -20,7 +20,7 @@ def _parallel(value: Any) -> str | None:
 class Topics:
     """`topics`: the JSON of the Hassio add-on that many dashboards read. null switches one off."""
 
-    parallel: str | None = option("power/axpert", check=topic, doc="where QPGS0 is published")
+    parallel: str | None = option("power/axpert", check=fixed_topic, doc="where QPGS0 is published")
     unit: str | None = option("power/axpert{sn}", check=topic, doc="where QPIGS goes; {sn} is the serial number")
 
 

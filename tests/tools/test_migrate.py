@@ -140,6 +140,7 @@ def test_mpp_solar_makes_one_device_of_each_port(tmp_path: Path) -> None:
     assert len(config.devices) == 2
     assert (roof.name, roof.port, roof.interval, roof.protocol) == ("roof-1", "/dev/hidraw0", 5, "auto")
     assert (barn.name, barn.port, barn.interval, barn.protocol) == ("barn", "/dev/ttyUSB1", 5, "PI18")
+    assert (roof.topics.parallel, barn.topics.parallel) == ("power/axpert", None), "which has room for one"
 
 
 @pytest.mark.parametrize(("text", "names"), [

@@ -71,7 +71,7 @@ def test_inverters_and_a_stack_are_told_apart(tmp_path: Path, quick: None, capsy
     assert entries(said, tmp_path) == [
         {"name": "inverter", "type": "axpert", "port": str(tmp_path / "roof")},
         {"name": "batteries", "type": "pylontech", "port": str(tmp_path / "stack"), "link": "rs485", "baud": 115200},
-        {"name": "inverter2", "type": "axpert", "port": str(tmp_path / "shed")},
+        {"name": "inverter2", "type": "axpert", "port": str(tmp_path / "shed"), "topics": {"parallel": None}},
     ]
 
 
@@ -96,9 +96,7 @@ def test_a_console_is_known_by_its_prompt_and_not_woken(tmp_path: Path) -> None:
     assert entry["link"] == "console"
 
 
-def test_modules_of_another_group_are_found(
-    tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_modules_of_another_group_are_found(tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     with PylontechSimulator(link=tmp_path / "stack", modules=2, group=3, baud=None) as stack:
         assert scan_ports.probe([stack.port], yes=True) == 0
     (entry,) = entries(capsys.readouterr().out, tmp_path)
