@@ -49,9 +49,7 @@ class Command(NamedTuple):
     carry_out: Callable[[argparse.Namespace], int]
 
     def parser(self, name: str) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(
-            prog=f"solarbridge {name}", description=self.does, formatter_class=_Narrow
-        )
+        parser = argparse.ArgumentParser(prog=f"solarbridge {name}", description=self.does, formatter_class=_Narrow)
         self.add_arguments(parser)
         return parser
 
@@ -80,6 +78,10 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("device", help="its name in the configuration; NAME/SERIAL for one unit of several")
 
 
+def _add_direct(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--direct", action="store_true", help="to the device itself; only when no bridge runs")
+
+
 def _add_scan(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--probe", metavar="PORT", nargs="*", help="put questions on these ports, or on all")
@@ -92,6 +94,7 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
     parser.add_argument("names", nargs="*", metavar="KEY", help="only these values")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_direct(parser)
     _add_config(parser)
 
 
@@ -100,6 +103,7 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("setting")
     parser.add_argument("value")
     parser.add_argument("--yes", action="store_true", help="do not ask first")
+    _add_direct(parser)
     _add_config(parser)
 
 
@@ -158,7 +162,8 @@ def _read(arguments: argparse.Namespace) -> int:
     from bridge.config import load
     from bridge.tools.settings import read
 
-    return read(load(arguments.config, os.environ), arguments.device, arguments.names, as_json=arguments.json)
+    config = load(arguments.config, os.environ)
+    return read(config, arguments.device, arguments.names, as_json=arguments.json, direct=arguments.direct)
 
 
 def _write(arguments: argparse.Namespace) -> int:
@@ -166,7 +171,8 @@ def _write(arguments: argparse.Namespace) -> int:
     from bridge.tools.settings import write
 
     config = load(arguments.config, os.environ)
-    return write(config, arguments.device, arguments.setting, arguments.value, yes=arguments.yes)
+    device, setting, value = arguments.device, arguments.setting, arguments.value
+    return write(config, device, setting, value, yes=arguments.yes, direct=arguments.direct)
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,10 @@ ANSWERING = 5.0
 """Seconds the broker may take for anything."""
 RETAINED = 1.0
 """Seconds in which retained messages come after a subscription."""
+PASSWORDS = (
+    "no password was found; it comes from mqtt.password_file, mqtt.password or SOLARBRIDGE_MQTT_PASSWORD, "
+    "and a credential of systemd's (/etc/credstore) is handed to the service alone"
+)
 
 
 class Visitor:
@@ -39,14 +43,24 @@ class Visitor:
             self._client.tls_set_context(tls_context(config.tls.ca, config.tls.certificate, config.tls.key))
         self._client.connect_timeout = ANSWERING
         self._client.on_connect = self._on_connect
-        self._client.on_subscribe = lambda *_: self._events.put(None)
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_message = lambda _client, _userdata, message: self._messages.put(
             (message.topic, bytes(message.payload), bool(message.retain))
         )
         self._config = config
 
     def _on_connect(self, _client: paho.Client, _userdata: Any, _flags: Any, code: Any, _properties: Any) -> None:
-        self._events.put(str(code) if code.is_failure else None)
+        refusal = str(code) if self._config.password is not None else f"{code}; {PASSWORDS}"
+        self._events.put(refusal if code.is_failure else None)
+
+    def _on_subscribe(self, _client: paho.Client, _userdata: Any, _mid: int, codes: Any, _properties: Any) -> None:
+        self._events.put(self.rights if any(code.is_failure for code in codes) else None)
+
+    @property
+    def rights(self) -> str:
+        """What the broker has to allow, in words; many a broker takes a subscription and just sends nothing."""
+        user = self._config.username
+        return f"its access list has to let {f'user {user}' if user else 'users without a name'} read {self.base}/#"
 
     def __enter__(self) -> Self:
         try:
@@ -95,8 +109,11 @@ class Visitor:
             except queue.Empty:
                 return
 
-    def running_devices(self) -> dict[str, str]:
-        """Return the devices of the bridge that is online on this base topic, with their types; empty when none is."""
+    def runs(self, device: str) -> bool:
+        """Whether the bridge on this base topic has a device; False when no bridge runs.
+
+        Raises LinkError where a bridge runs that does not say so: a device in its hands must not be asked past it.
+        """
         status, info = f"{self.base}/status", f"{self.base}/info"
         self.subscribe(status, info)
         found: dict[str, bytes] = {}
@@ -104,10 +121,15 @@ class Visitor:
             found[topic] = payload
             if status in found and info in found:
                 break
-        if found.get(status) != b"online":
-            return {}
+        if found.get(status, b"offline") == b"offline":
+            return False
         devices = parsed(found.get(info, b"")).get("devices")
-        return devices if isinstance(devices, dict) else {}
+        if not isinstance(devices, dict):
+            raise LinkError(f"a bridge runs, but the broker at {self._where} keeps back what it says: {self.rights}")
+        if device not in devices:
+            raise LinkError(f"the bridge that runs has {', '.join(devices)} alone; restart it, so that it reads the "
+                            f"configuration anew")  # fmt: skip
+        return True
 
 
 def parsed(payload: bytes) -> dict[str, Any]:

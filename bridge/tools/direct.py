@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bridge.devices import Context, Device, DeviceOptions, Obedient, Settable, Tally, WritableOptions, slice_of
-from bridge.errors import CommandError, NoReply
+from bridge.errors import CommandError, LinkError, NoReply
 from bridge.fields import Channel, Reading
 from bridge.inbox import SetSetting
+from bridge.statefile import state_directory
 from bridge.transports.base import Stop
 
 READY = 20.0
 """Seconds in which a device may learn what it is before a command is given all the same."""
+
+
+SERVICE = (Path("/var/lib/solarbridge"), Path("/data/var/lib/solarbridge"))
+"""The service's folder; the other one on Venus OS."""
 
 
 class Direct:
@@ -104,3 +111,35 @@ class Direct:
 
 def _has_result(taken: list[Reading]) -> bool:
     return any(one.channel is Channel.RESULT for one in taken)
+
+
+def records_folder(configured: str | None, environ: Mapping[str, str]) -> Path:
+    """Return where writes are recorded. Root records where the service does, as the service's user.
+
+    So there is one budget and one audit log, whoever asks the device. A file of root's among them would lock the
+    service out, so root's rights are given up for good.
+    """
+    folder = state_directory(configured, environ)
+    if os.geteuid() != 0:
+        return folder
+    service = next((path for path in SERVICE if path.is_dir()), None)
+    if configured or environ.get("STATE_DIRECTORY") or service is None:
+        _become_owner(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+        return folder
+    _become_owner(service)
+    home = state_directory(None, {"HOME": str(service)})  # started by a script it is a user like any other
+    return home if home.is_dir() else service
+
+
+def _become_owner(folder: Path) -> None:
+    owner = folder.stat()
+    if owner.st_uid == 0:
+        return
+    try:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:
+        raise LinkError(f"{folder} belongs to user {owner.st_uid}, whom this machine does not know") from None
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+    if not all(os.access(file, os.R_OK) for file in (__file__, os.__file__)):  # what it needs is loaded bit by bit
+        raise LinkError(f"the owner of {folder} may not read this program; use the one that is installed for all")

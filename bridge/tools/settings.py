@@ -1,6 +1,8 @@
-"""`solarbridge read` and `solarbridge write`: through the running bridge when it has the device, else directly.
+"""`solarbridge read` and `solarbridge write`: through the running bridge, or directly where none runs.
 
-Both ways print the same. A bridge that runs is asked over MQTT, since two programs must never share a cable.
+Both ways print the same. A bridge that runs is asked over MQTT, since two programs must never share a cable: a stick
+serves one and throws the other off, and a budget of writes is kept by one. So the device itself is asked only once the
+broker has let us in and told that no bridge runs, or where a person says so (`--direct`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from bridge.config import Config
@@ -19,9 +22,8 @@ from bridge.devices import DeviceOptions
 from bridge.errors import BridgeError, CommandError, LinkError, Stopped
 from bridge.fields import Channel, Reading
 from bridge.inbox import SetSetting
-from bridge.statefile import state_directory
 from bridge.tools.client import Visitor, parsed
-from bridge.tools.direct import Direct
+from bridge.tools.direct import Direct, records_folder
 from bridge.transports.base import Stop
 
 READING, WRITING = 30.0, 60.0
@@ -31,19 +33,25 @@ Found = dict[str, dict[str, Any]]
 """What a device and its units said, by the topic's end: "state", "settings", "4512670118/state"."""
 
 
-def read(config: Config, address: str, names: Sequence[str], *, as_json: bool) -> int:
+def read(config: Config, address: str, names: Sequence[str], *, as_json: bool, direct: bool = False) -> int:
     """Print what a device is and what it is set to; 0 when it answered, 1 when not, 2 when there is none."""
-    return _run(config, address, lambda options, unit: _read(config, options, unit, names, as_json=as_json))
+    return _run(
+        config, address, direct,
+        lambda visitor, options, unit: _read(config, visitor, options, unit, names, as_json=as_json),
+    )  # fmt: skip
 
 
-def write(config: Config, address: str, setting: str, value: str, *, yes: bool) -> int:
+def write(config: Config, address: str, setting: str, value: str, *, yes: bool, direct: bool = False) -> int:
     """Set one setting and print the result; 0 when the read-back shows it, 1 when not, 2 when there is no device."""
     if not yes and not _confirmed(address, setting, value):
         return 1
-    return _run(config, address, lambda options, unit: _write(config, options, unit, setting, value))
+    return _run(
+        config, address, direct,
+        lambda visitor, options, unit: _write(config, visitor, options, unit, setting, value),
+    )  # fmt: skip
 
 
-def _run(config: Config, address: str, body: Any) -> int:
+def _run(config: Config, address: str, direct: bool, body: Any) -> int:
     device, _, unit = address.partition("/")
     options = next((one for one in config.devices if one.name == device), None)
     if options is None:
@@ -51,7 +59,8 @@ def _run(config: Config, address: str, body: Any) -> int:
               file=sys.stderr)  # fmt: skip
         return 2
     try:
-        status: int = body(options, unit)
+        with _bridge_of(config, device, direct) as visitor:
+            status: int = body(visitor, options, unit)
     except Stopped:
         return 130
     except BridgeError as err:
@@ -67,31 +76,37 @@ def _confirmed(address: str, setting: str, value: str) -> bool:
     return input(f"{address}: set {setting} to {value}? Type yes: ") == "yes"
 
 
-def _visitor(config: Config) -> Visitor | None:
-    """Return a connection to the broker, or None (and a notice) when there is no broker."""
-    visitor = Visitor(config.mqtt)
-    try:
-        return visitor.__enter__()
-    except LinkError as err:
-        print(f"{err}; asking the device itself", file=sys.stderr)
-        return None
+@contextmanager
+def _bridge_of(config: Config, device: str, direct: bool) -> Iterator[Visitor | None]:
+    """Yield a connection to the broker of the running bridge, None where none runs. Raises LinkError when in doubt."""
+    with ExitStack() as stack:
+        if direct:
+            yield None
+            return
+        try:
+            visitor = stack.enter_context(Visitor(config.mqtt))
+        except LinkError as err:
+            raise LinkError(f"{err}\nSo nobody knows whether a bridge runs, and nothing was asked. With --direct the "
+                            f"device itself is: only when no bridge runs.") from err  # fmt: skip
+        if visitor.runs(device):
+            yield visitor
+            return
+        stack.close()
+        print(f"no bridge runs on {config.mqtt.base_topic}/#; asking the device itself", file=sys.stderr)
+        yield None
 
 
 # -- reading
 
 
-def _read(config: Config, options: DeviceOptions, unit: str, names: Sequence[str], *, as_json: bool) -> int:
-    visitor = _visitor(config)
-    try:
-        owned = visitor is not None and options.name in visitor.running_devices()
-        found = _read_over_mqtt(visitor, options.name) if visitor and owned else _read_directly(config, options)
-    finally:
-        if visitor is not None:
-            visitor.__exit__(None, None, None)
+def _read(
+    config: Config, visitor: Visitor | None, options: DeviceOptions, unit: str, names: Sequence[str], *, as_json: bool
+) -> int:
+    found = _read_directly(config, options) if visitor is None else _read_over_mqtt(visitor, options.name)
     if unit:
         found = {name: values for name, values in found.items() if name.startswith(f"{unit}/")}
     if not any(name.endswith("state") for name in found):
-        print(f"{options.name}: no reading came within {READING:.0f} s", file=sys.stderr)
+        print(f"{options.name}: no reading came within {READING:.0f} s{_or_else(visitor)}", file=sys.stderr)
         return 1
     return _print(found, names, as_json=as_json)
 
@@ -119,7 +134,7 @@ def _read_over_mqtt(visitor: Visitor, device: str) -> Found:
 
 def _read_directly(config: Config, options: DeviceOptions) -> Found:
     found: Found = {}
-    with Direct(options, state_directory(config.state_directory, os.environ), _stop_signal()) as device:
+    with Direct(options, records_folder(config.state_directory, os.environ), _stop_signal()) as device:
         for reading in device.readings(_is_complete, READING, whole=True):
             if reading.topic is None and reading.channel in (Channel.STATE, Channel.SETTINGS):
                 path = f"{reading.unit.path}/" if reading.unit.path else ""
@@ -159,21 +174,22 @@ def _shown(value: Any) -> str:
     return "-" if value is None else "on" if value is True else "off" if value is False else str(value)
 
 
+def _or_else(visitor: Visitor | None) -> str:
+    """Name the other reason why nothing came, where there was a broker between."""
+    return "" if visitor is None else f". Where the device is online the broker keeps it back: {visitor.rights}"
+
+
 # -- writing
 
 
-def _write(config: Config, options: DeviceOptions, unit: str, setting: str, value: str) -> int:
-    visitor = _visitor(config)
-    try:
-        if visitor is not None and options.name in visitor.running_devices():
-            result = _write_over_mqtt(visitor, options.name, unit, setting, value)
-        else:
-            result = _write_directly(config, options, unit, setting, value)
-    finally:
-        if visitor is not None:
-            visitor.__exit__(None, None, None)
+def _write(config: Config, visitor: Visitor | None, options: DeviceOptions, unit: str, setting: str, value: str) -> int:
+    if visitor is None:
+        result = _write_directly(config, options, unit, setting, value)
+    else:
+        result = _write_over_mqtt(visitor, options.name, unit, setting, value)
     if result is None:
-        print(f"{options.name}: no result came within {WRITING:.0f} s; `read` shows what it is set to", file=sys.stderr)
+        print(f"{options.name}: no result came within {WRITING:.0f} s; `read` shows what it is set to"
+              f"{_or_else(visitor)}", file=sys.stderr)  # fmt: skip
         return 1
     print(json.dumps(result, indent=2, ensure_ascii=False))
     return 0 if result.get("outcome") in ("done", "unchanged") else 1
@@ -199,7 +215,7 @@ def _write_directly(
     now = time.monotonic()
     payload = json.dumps({"value": value, "id": f"cli-{uuid.uuid4().hex}"}).encode()
     command = SetSetting(unit, setting, payload, now, now + WRITING, source="command line")
-    with Direct(options, state_directory(config.state_directory, os.environ), _stop_signal()) as device:
+    with Direct(options, records_folder(config.state_directory, os.environ), _stop_signal()) as device:
         reading = device.set(command, WRITING)
     if reading is None:
         raise CommandError("it does not answer, so nothing was written")
