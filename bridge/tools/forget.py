@@ -26,13 +26,14 @@ def run(config: Config, device: str, unit: str | None) -> int:
         return 2
     try:
         with Visitor(config.mqtt) as visitor:
-            return _forget(visitor, config.homeassistant.prefix, device, unit)
+            return _forget(visitor, config, device, unit)
     except BridgeError as err:
         print(err, file=sys.stderr)
         return 1
 
 
-def _forget(visitor: Visitor, prefix: str, device: str, unit: str | None) -> int:
+def _forget(visitor: Visitor, config: Config, device: str, unit: str | None) -> int:
+    prefix = config.homeassistant.prefix
     place = f"{visitor.base}/{device}/{unit}" if unit else f"{visitor.base}/{device}"
     status = f"{visitor.base}/status"
     visitor.subscribe(status, f"{place}/#", f"{prefix}/device/+/config")
@@ -48,11 +49,16 @@ def _forget(visitor: Visitor, prefix: str, device: str, unit: str | None) -> int
         return 2
     gone = [topic for topic, payload in found.items() if not _is_elsewhere(topic, payload, place, prefix)]
     if not gone:
-        print(f"nothing of {place} is kept at the broker", file=sys.stderr)
+        print(f"nothing of {place} is kept at the broker; if there is: {visitor.rights}", file=sys.stderr)
         return 1
     for topic in sorted(gone, key=lambda topic: (not topic.endswith("/availability"), topic)):
         visitor.publish(topic, b"", retain=True)
         print(topic)
+    told = config.mqtt.retain_states or config.homeassistant.discovery
+    if told and not any(topic.endswith(("/state", "/config")) for topic in gone):
+        print(f"{place}: no state and no device message of it was to be seen, which the broker may keep all the same: "
+              f"{visitor.rights} and {prefix}/device/+/config; then forget it once more", file=sys.stderr)  # fmt: skip
+        return 1
     return 0
 
 

@@ -80,6 +80,35 @@ def test_a_device_that_left_the_configuration_is_forgotten_as_a_whole(tmp_path: 
         assert not [topic for topic in retained(site) if "gone" in topic]
 
 
+FEW_RIGHTS = f"topic readwrite #\nuser bridge\ntopic write {BASE}/#\ntopic read {BASE}/+/+/availability\n"
+
+
+def test_where_the_broker_shows_an_availability_alone_it_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text(FEW_RIGHTS)
+    (tmp_path / "acl").chmod(0o600)
+    kept = {f"{BASE}/one/gone/availability": b"offline", f"{BASE}/one/gone/state": b"{}"}
+    with house(
+        tmp_path, {"one": {}}, mqtt={"username": "bridge"},
+        broker_lines=f"allow_anonymous true\nacl_file {tmp_path / 'acl'}",
+    ) as site:  # fmt: skip
+        site.await_up()
+        for topic, payload in kept.items():
+            site.recorder.client.publish(topic, payload, 1, retain=True).wait_for_publish(10)
+        done = forget(site, "one", "gone")
+        assert done.returncode == 1
+        assert f"access list has to let user bridge read {BASE}/# and homeassistant/device/+/config" in done.stderr
+        assert f"{BASE}/one/gone/state" in retained(site), "which it could not see"
+
+
+def test_an_availability_alone_is_all_there_is_where_nothing_else_is_kept(tmp_path: Path) -> None:
+    with house(tmp_path, {"one": {}}, mqtt={"retain_states": False}) as site:
+        config = json.loads(site.bridge.config) | {"homeassistant": {"discovery": False}}
+        (site.folder / "bridge" / "config.yaml").write_text(json.dumps(config))
+        site.await_up()
+        site.recorder.client.publish(f"{BASE}/one/gone/availability", b"offline", 1, retain=True).wait_for_publish(10)
+        assert forget(site, "one", "gone").returncode == 0
+
+
 @pytest.mark.parametrize("arguments", [("+",), ("one", "#"), ("a/b",)])
 def test_a_name_that_is_more_than_one_level_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     bridge = Bridge(tmp_path / "bridge", configuration(tmp_path, 1, {"one": {}}))
