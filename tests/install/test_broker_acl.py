@@ -18,8 +18,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from tests.certificates import Authority
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import configuration
-from tests.harness import Bridge, Mosquitto, Recorder, free_port
+from tests.harness import Bridge, Mosquitto, Recorder, await_true, free_port
 from tests.shared import REPOSITORY
+from tests.tools.test_settings import solarbridge
 
 SAMPLES = REPOSITORY / "docs" / "mosquitto"
 USERS = ("bridge", "homeassistant", "gx", "onlooker", "stranger")
@@ -114,8 +115,9 @@ RIGHTS = [
     # who, topics they may write, topics they may not
     ("bridge", (STATE, "homeassistant/device/x/config", "battery/data", "power/axpert"),
      ("other/topic", "zigbee2mqtt/bridge/request/permit_join", "homeassistant2/x")),
-    ("homeassistant", (COMMAND, "solarbridge/house/refresh", "homeassistant/status"),
-     (STATE, "solarbridge/status", "battery/data", "solarbridge/house/availability")),
+    ("homeassistant", (COMMAND, "solarbridge/house/refresh", "homeassistant/status", "homeassistant/device/x/config"),
+     (STATE, "solarbridge/status", "battery/data", "solarbridge/house/availability", "homeassistant/sensor/x/config",
+      "homeassistant/device/x/y/config")),
     ("gx", (), (STATE, COMMAND, "battery/data")),
     ("onlooker", (), (STATE, COMMAND, "battery/data", "solarbridge/house/refresh", "homeassistant/status")),
     ("stranger", (), (STATE, COMMAND, "battery/data", "anything")),
@@ -130,6 +132,39 @@ def test_t9_each_user_writes_what_is_theirs_and_nothing_else(
         assert client.admitted == "Success"
         assert [topic for topic in allowed if not client.may_write(topic)] == []
         assert [topic for topic in refused if client.may_write(topic)] == []
+
+
+SPOKEN = [
+    # who says it, where
+    ("bridge", STATE), ("bridge", "solarbridge/house/result"), ("bridge", "homeassistant/device/x/config"),
+    ("bridge", "homeassistant/sensor/x/config"), ("bridge", "battery/data"), ("bridge", "power/axpert"),
+    ("homeassistant", COMMAND), ("homeassistant", "homeassistant/status"),
+]  # fmt: skip
+
+HEARD = [
+    # who, what reaches them of that
+    ("bridge", {STATE, "solarbridge/house/result", "homeassistant/device/x/config", "battery/data", COMMAND,
+                "homeassistant/status"}),
+    ("homeassistant", {STATE, "solarbridge/house/result", "homeassistant/device/x/config",
+                       "homeassistant/sensor/x/config", COMMAND, "homeassistant/status"}),
+    ("gx", {"battery/data"}),
+    ("onlooker", {STATE, "solarbridge/house/result", "battery/data", "power/axpert", COMMAND}),
+    ("stranger", set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("user", "topics"), HEARD, ids=[row[0] for row in HEARD])
+def test_t9_each_user_reads_what_is_for_them_and_nothing_else(
+    broker: tuple[Mosquitto, int], user: str, topics: set[str]
+) -> None:
+    with Recorder(broker[0].port, "#", username=user, password=PASSWORD) as recorder:
+        for speaker, topic in SPOKEN:
+            with Client(broker[0].port, speaker) as client:
+                assert client.may_write(topic)
+        with Client(broker[0].port, user) as client:
+            client.may_read("end")  # answered on a connection of its own, after all of the above was sent
+        await_true(lambda: {m.topic for m in recorder.messages} >= topics, 10, "what is for them")
+        assert {m.topic for m in recorder.messages} == topics
 
 
 def test_t9_nobody_comes_in_without_the_right_password(broker: tuple[Mosquitto, int]) -> None:
@@ -178,6 +213,46 @@ def test_t9_the_bridge_finds_every_right_it_needs_over_tls(broker: tuple[Mosquit
             client.client.publish("solarbridge/one/refresh", b"", qos=1)
             recorder.wait("solarbridge/one/state", lambda m: json.loads(m.payload)["count"] >= count + 1000)
         assert bridge.stop() == 0
+
+
+def test_t9_the_tools_find_every_right_they_need_as_the_bridge_s_user(
+    broker: tuple[Mosquitto, int], tmp_path: Path
+) -> None:
+    port = broker[0].port
+    mqtt = {"base_topic": "solarbridge", "username": "bridge", "password": PASSWORD}
+    config = configuration(tmp_path, port, {"one": {"parts": 1, "writes": True}}, mqtt)
+    with (
+        Recorder(port, "solarbridge/#", username="onlooker", password=PASSWORD) as recorder,
+        Bridge(tmp_path / "bridge", config, prelude=PRELUDE),
+    ):
+        recorder.wait("solarbridge/one/part0/state")
+        done = solarbridge(tmp_path, "read", "one", "--json")
+        assert {"state", "settings", "part0/state"} == json.loads(done.stdout).keys(), done.stderr
+        done = solarbridge(tmp_path, "write", "one", "limit", "80", "--yes")
+        assert json.loads(done.stdout)["outcome"] == "done", done.stderr
+        assert recorder.on("solarbridge/one/result"), "the bridge itself did it"
+        with Client(port, "bridge") as client:
+            place, device = "solarbridge/one/gone", "homeassistant/device/sb_one_gone/config"
+            kept = {f"{place}/availability": "offline", f"{place}/state": "{}",
+                    device: json.dumps({"avty": [{"t": f"{place}/availability"}]})}  # fmt: skip
+            for topic, payload in kept.items():
+                client.client.publish(topic, payload, 1, retain=True).wait_for_publish(10)
+        done = solarbridge(tmp_path, "forget", "one", "gone")
+        assert (done.returncode, set(done.stdout.split())) == (0, set(kept)), done.stderr
+
+
+def test_t9_home_assistant_takes_a_device_off_the_broker(broker: tuple[Mosquitto, int]) -> None:
+    topic = "homeassistant/device/sb_gone/config"
+    with Client(broker[0].port, "bridge") as client:
+        client.client.publish(topic, b"{}", 1, retain=True).wait_for_publish(10)
+    with Recorder(broker[0].port, topic, username="homeassistant", password=PASSWORD) as recorder:
+        assert recorder.wait(topic).retained
+        recorder.client.publish(topic, b"", 1, retain=True).wait_for_publish(10)
+        recorder.wait_payload(topic, b"")
+    with Recorder(broker[0].port, topic, "homeassistant/status", username="homeassistant", password=PASSWORD) as other:
+        other.client.publish("homeassistant/status", b"online")
+        other.wait("homeassistant/status")
+        assert not other.on(topic)
 
 
 def conf_lines(broker: Mosquitto) -> list[str]:
