@@ -93,6 +93,8 @@ def _sender(fd: int) -> Callable[[bytes], object]:
 class CappedFileHandler(logging.Handler):
     """A log file that begins anew when it is full and keeps the last ones; a full disk costs lines and one notice.
 
+    A place smaller than the files may grow, as a tmpfs that was made smaller, costs the oldest lines, not the newest.
+
     Own code, since the standard library's rotating handler buffers: after a full disk it fails over the same
     old text for ever. Its import would also cost the start 2 ms.
     """
@@ -104,20 +106,53 @@ class CappedFileHandler(logging.Handler):
         self._limit = total_bytes // FILES
         self._fd = -1
         self._size = 0
+        self._short = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")[: self._limit]
-            if self._fd < 0:
-                self._open()
-            if self._size + len(data) > self._limit:
-                self._begin_anew()
-            written = os.write(self._fd, data)
-            self._size += written
-            if written < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            try:
+                self._append(data)
+            except OSError as err:
+                # once a line: where others take what is freed, trying on would end with nothing kept
+                if err.errno != errno.ENOSPC or not self._make_room():
+                    raise
+                self._append(data)
+                if not self._short:
+                    self._short = True
+                    _notice(f"log file {self.path}: no space left, so its oldest lines are given up; set "
+                            "logging.max_megabytes to less than its folder has room for")  # fmt: skip
         except (OSError, ValueError) as err:
             self._drop(err)
+
+    def _append(self, data: bytes) -> None:
+        if self._fd < 0:
+            self._open()
+        if self._size + len(data) > self._limit:
+            self._begin_anew()
+        try:
+            written = os.write(self._fd, data)
+            if written < len(data):
+                written += os.write(self._fd, data[written:])  # says why not all of it was
+        except OSError:
+            os.ftruncate(self._fd, self._size)  # no half line
+            raise
+        self._size += written
+
+    def _make_room(self) -> bool:
+        """Give up the oldest file that holds anything, at last the one that is written; return whether one did."""
+        for number in range(FILES - 1, 0, -1):
+            name = f"{self.path}.{number}"
+            if os.path.lexists(name):
+                held = os.lstat(name).st_size
+                os.unlink(name)
+                if held:
+                    return True
+        if self._fd < 0 or not self._size:
+            return False
+        os.ftruncate(self._fd, 0)
+        self._size = 0
+        return True
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -143,12 +178,17 @@ class CappedFileHandler(logging.Handler):
 
     def _drop(self, err: Exception) -> None:
         self.dropped += 1
-        if self.dropped == 1 and _STDERR is not None:
-            notice = f"log file {self.path} cannot be written ({err}); its lines are dropped"
-            _STDERR.handle(logging.LogRecord(__name__, logging.WARNING, "", 0, notice, (), None))
+        if self.dropped == 1:
+            _notice(f"log file {self.path} cannot be written ({err}); its lines are dropped")
 
 
 _STDERR: StderrHandler | None = None
+
+
+def _notice(text: str) -> None:
+    """Tell stderr alone of trouble with the file."""
+    if _STDERR is not None:
+        _STDERR.handle(logging.LogRecord(__name__, logging.WARNING, "", 0, text, (), None))
 
 
 def set_up(config: Logging, secrets: list[str]) -> None:

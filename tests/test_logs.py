@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,56 @@ print(logs.dropped())
     assert "Traceback" not in done.stderr
     assert "Logging error" not in done.stderr
     assert int(done.stdout) > 1000
+
+
+PLACE = 256 * 1024
+
+
+@pytest.fixture
+def small_place(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory with less room than any log may take: `max_megabytes` is 1 at least."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={PLACE}", "tmpfs", str(folder)]
+    if os.geteuid() != 0:
+        pytest.skip("a folder in memory that gets full needs root (mount)")
+    if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"no folder in memory can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+FILL = """
+for n in range(5000):
+    log.info("line %06d %s", n, "x" * 100)
+print(logs.dropped())
+"""
+"""Some 700 KB: more than the place has, less than the log may take."""
+
+
+def test_a_place_smaller_than_configured_costs_the_oldest_lines_and_one_notice(small_place: Path) -> None:
+    for name in ("solarbridge.log.3", "solarbridge.log.2", "solarbridge.log"):  # from when the place was larger
+        (small_place / name).write_text(f"of {name}\n" * 3000)
+    done = run(FILL, directory=str(small_place), max_megabytes=1)
+    lines = (small_place / "solarbridge.log").read_text().splitlines()
+    assert "line 004999" in lines[-1], "the newest line is lost"
+    assert [line for line in lines if not line.endswith("x" * 100)] == [], "a line was cut"
+    assert not (small_place / "solarbridge.log.3").exists(), "the oldest was kept"
+    assert int(done.stdout) == 0
+    assert done.stderr.count("no space left") == 1
+    assert "logging.max_megabytes" in done.stderr
+    run('log.info("after a restart")', directory=str(small_place), max_megabytes=1)
+    assert "after a restart" in (small_place / "solarbridge.log").read_text()
+
+
+def test_a_place_that_others_filled_costs_lines_until_there_is_room_again(small_place: Path) -> None:
+    other = small_place / "of somebody else"
+    other.write_bytes(bytes(PLACE))
+    done = run(FILL + f'os.unlink({str(other)!r})\nlog.info("room again")', directory=str(small_place))
+    assert done.returncode == 0
+    assert done.stdout == "5000\n"
+    assert done.stderr.count("cannot be written") == 1
+    assert (small_place / "solarbridge.log").read_text().endswith("room again\n")
 
 
 def test_a_directory_that_cannot_be_made_is_one_warning(tmp_path: Path) -> None:

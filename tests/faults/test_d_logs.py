@@ -24,7 +24,7 @@ FILE_LIMIT = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({PLAC
 
 @pytest.fixture
 def full_soon(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A log directory with little room, and what the bridge must run first: a tmpfs for root, else a file limit."""
+    """A log directory with no room, and what the bridge must run first: a tmpfs for root, else a limit on its file."""
     directory = tmp_path / "log"
     directory.mkdir()
     mounted = os.geteuid() == 0 and (
@@ -32,6 +32,8 @@ def full_soon(tmp_path: Path) -> Iterator[tuple[Path, str]]:
             ["mount", "-t", "tmpfs", "-o", f"size={PLACE}", "tmpfs", str(directory)], capture_output=True, check=False
         ).returncode == 0
     )  # fmt: skip
+    if mounted:
+        (directory / "of somebody else").write_bytes(bytes(PLACE))  # what is the log's own would make room for it
     yield directory, "" if mounted else FILE_LIMIT
     if mounted:
         subprocess.run(["umount", "-l", str(directory)], check=True)
