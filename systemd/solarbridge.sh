@@ -4,6 +4,7 @@ here=$(dirname -- "$(readlink -f -- "$0")")
 if [ -x "$here/python" ]; then
     exec "$here/python" -I -m bridge "$@"
 fi
-# Venus OS: no environment of its own, the packages lie beside
-cd -- "$here/../lib" || exit 1
-exec python3 -s -m bridge "$@"
+# Venus OS: no environment of its own, the packages lie beside. Names of files are looked up where the caller stands.
+PYTHONPATH=${here%/*}/lib
+export PYTHONPATH
+exec python3 -P -s -m bridge "$@"

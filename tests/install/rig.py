@@ -77,15 +77,30 @@ def copy_sources(folder: Path) -> Path:
 
 
 def script(
-    path: Path, *arguments: str | Path, status: int = 0, environ: Mapping[str, str] | None = None
+    path: Path,
+    *arguments: str | Path,
+    status: int = 0,
+    environ: Mapping[str, str] | None = None,
+    folder: Path = Path("/"),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script; fail with what it printed unless it ends with `status`."""
+    """Run a script in a folder; fail with what it printed unless it ends with `status`."""
     done = subprocess.run(
         [str(path), *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False,
-        stdin=subprocess.DEVNULL, env={**os.environ, **(environ or {})}, cwd="/",
+        stdin=subprocess.DEVNULL, env={**os.environ, **(environ or {})}, cwd=folder,
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
     return done
+
+
+def assert_takes_relative_names(installed: Path, folder: Path) -> None:
+    """Check that the program reads files whose names are relative, and no modules of that folder."""
+    folder.mkdir()
+    (folder / "my.yaml").write_text("mqtt: {host: broker.lan}\ndevices: [{name: a, type: axpert, port: hid}]\n")
+    (folder / "mpp.conf").write_text("[SETUP]\nmqtt_broker=broker.lan\n[a]\nport=/dev/hidraw0\nprotocol=PI30\n"
+                                     "command=QPIGS\ntag=a\noutputs=screen\n")  # fmt: skip
+    (folder / "yaml.py").write_text("raise SystemExit('not ours')\n")
+    assert "host: broker.lan" in script(installed, "check", "--config", "my.yaml", folder=folder).stdout
+    assert "host: broker.lan" in script(installed, "migrate", "mpp.conf", folder=folder).stdout
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.rig import PATH, Image, base_python, copy_sources, image, program, script, tree, wheels
+from tests.install.rig import (
+    PATH,
+    Image,
+    assert_takes_relative_names,
+    base_python,
+    copy_sources,
+    image,
+    program,
+    script,
+    tree,
+    wheels,
+)
 
 CONFIG = "etc/solarbridge/config.yaml"
 ACCOUNTS = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
@@ -151,9 +162,11 @@ def test_an_installation_into_another_root_touches_nothing_outside_and_runs_from
     script(sources / "install.sh", *arguments, environ={"HOME": str(home), "TMPDIR": str(temporary), "PATH": PATH})
     assert {path: path.exists() for path in outside} == outside
     assert not [*home.iterdir(), *temporary.iterdir()], "something was left behind"
+    assert not (root / "opt/solarbridge/restart-needed").exists(), "nothing runs there"
     assert str(root) not in (root / "etc/systemd/system/solarbridge.service").read_text()
     program = root / "opt/solarbridge/current/bin/solarbridge"
     assert script(program, "check", "-c", root / CONFIG).stdout.startswith("mqtt:")
+    assert_takes_relative_names(program, tmp_path / "somebody's files")
     state = tree(root)
     script(sources / "install.sh", *arguments)
     assert tree(root) == state

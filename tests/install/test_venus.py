@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.harness import await_true
-from tests.install.rig import base_python, copy_sources, script, tree, wheels
+from tests.install.rig import (
+    assert_takes_relative_names,
+    base_python,
+    copy_sources,
+    script,
+    tree,
+    wheels,
+)
 
 APP = "data/apps/solarbridge"
 CONFIG = "data/conf/solarbridge/config.yaml"
@@ -50,6 +57,7 @@ def test_t20_on_venus_os_it_lives_in_data_alone_and_leaves_without_a_trace(tmp_p
     program = gx / APP / "current/bin/solarbridge"
     assert script(program, "--version").stdout.startswith("solarbridge ")
     assert "type: axpert" in script(program, "check", "-c", gx / CONFIG).stdout
+    assert_takes_relative_names(program, tmp_path / "somebody's files")
 
     state = tree(gx)
     assert "Nothing to do" in install(sources, gx).stdout
