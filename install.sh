@@ -132,8 +132,7 @@ first_config() {
     work=$(mktemp)
     cat -- "$here/config.example.yaml" >"$work"
     if [ "$kind" != venus ]; then
-        # a little less than there is, since the files' last bytes do not fill their pages
-        printf '\nlogging:\n  directory: %s\n  max_megabytes: %s\n' "$logs" "$((size * 4 / 5 > 0 ? size * 4 / 5 : 1))" >>"$work"
+        printf '\nlogging:\n  directory: %s\n  max_megabytes: %s\n' "$logs" "$room" >>"$work"
     fi
     put 640 "$work" "$config"
     rm -f -- "$work"
@@ -158,9 +157,30 @@ around_systemd() {
     reload_udev
     live systemctl daemon-reload
     if running && [ -z "$root" ] && systemctl --quiet is-active var-log-solarbridge.mount; then
-        live systemctl reload var-log-solarbridge.mount # a new size
+        # a new size, which is refused where the files are larger
+        live systemctl reload var-log-solarbridge.mount ||
+            say "$logs keeps the size it has until this machine starts again: there may be more than $size MB in it."
     fi
-    live systemctl try-restart solarbridge.service
+    live systemctl try-restart solarbridge.service || go_back
+}
+
+go_back() {
+    before=$(cat -- "$unfinished")
+    if [ -n "$before" ] && [ "$before" != "${release##*/}" ]; then
+        link "$before" "$app/current"
+        live systemctl restart solarbridge.service &&
+            fail "The new version does not start: journalctl -u solarbridge says why. The version before runs again."
+    fi
+    fail "It does not start: journalctl -u solarbridge says why. Mend that, then run this again."
+}
+
+# How large its files may become is said in the configuration, which is not ours to change.
+check_log_fits() {
+    shown=$("$root$app/current/bin/solarbridge" check --config "$root$config" 2>/dev/null) || return 0
+    allowed=$(printf '%s\n' "$shown" | sed -n 's/^  max_megabytes: //p')
+    if printf '%s\n' "$shown" | grep -qxF "  directory: $logs" && [ "$allowed" -gt "$size" ]; then
+        say "$logs has room for $size MB, the log may take $allowed: set logging.max_megabytes to $room in $config."
+    fi
 }
 
 around_venus() {
@@ -206,6 +226,16 @@ around_plain() {
     put 755 "$here/systemd/restart.sh" "$app/restart.sh"
     link "$app/current/bin/solarbridge" /usr/local/bin/solarbridge
     [ -z "$changed" ] || reload_udev
+    [ -z "$root" ] || return 0
+    for old in $(old_programs); do
+        for process in $(runs "$app/$old"); do
+            # without restart.sh it would end for good
+            if wrapped "$process"; then
+                act kill "$process" || true
+                say "  restart.sh starts the new version in some seconds"
+            fi
+        done
+    done
 }
 
 # -- and now
@@ -213,8 +243,13 @@ around_plain() {
 if [ -n "$dry" ]; then say "A dry run: nothing is changed."; else say "Installing solarbridge ($kind)"; fi
 size=$(size_of_log)
 size=${size:-50}
+# a little less than there is, since the files' last bytes do not fill their pages
+room=$((size * 4 / 5 > 0 ? size * 4 / 5 : 1))
 fresh=""
 [ -e "$root$config" ] || fresh=yes
+unfinished=$app/restart-needed
+[ ! -e "$root$unfinished" ] || changed=yes
+still=""
 install_program
 "around_$kind"
 remove_old_programs
@@ -223,6 +258,8 @@ if [ -n "$dry" ]; then
     [ -n "$changed" ] || say "Nothing would change."
     exit 0
 fi
+rm -f -- "$root$unfinished"
+[ "$kind" != systemd ] || check_log_fits
 [ -n "$changed" ] || say "Nothing to do: it is installed as it is here."
 
 command=solarbridge
@@ -249,6 +286,9 @@ if [ -n "$fresh" ]; then
     ${sudo}nano $config
     ${sudo}$command check --config $config
     $start"
+elif [ -n "$still" ]; then
+    say "Installed, but the version before still runs (process$still) and keeps its folder.
+Restart it, then run this again."
 elif [ -n "$changed" ]; then
     say "Up to date; $config is as it was."
 fi

@@ -2,10 +2,11 @@
 # What install.sh and uninstall.sh share; each sources it after setting $here, the folder of the sources.
 # Every change goes through `act` or `put`, so that --dry-run shows each and does none.
 
-root=""    # --root DIR: before every path, for images and tests
-kind=""    # systemd, venus or plain
-dry=""     # --dry-run
-changed="" # whether anything was done
+root=""       # --root DIR: before every path, for images and tests
+kind=""       # systemd, venus or plain
+dry=""        # --dry-run
+changed=""    # whether anything was done
+unfinished="" # install.sh: the file that says so to the next run until all is done, and what ran before
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -13,9 +14,17 @@ fail() {
     exit 1
 }
 
+change() {
+    changed=yes
+    if [ -n "$unfinished" ] && [ -z "$dry" ] && [ ! -e "$root$unfinished" ]; then
+        before=$(readlink -- "$root$app/current" || true) # nothing where it is new
+        printf '%s\n' "$before" >"$root$unfinished" || fail "$root$unfinished cannot be written."
+    fi
+}
+
 # act WORD...: show the command, and run it unless --dry-run
 act() {
-    changed=yes
+    change
     if [ -n "$dry" ]; then
         say "would: $*"
         return 0
@@ -29,7 +38,7 @@ put() {
     if [ -f "$root$3" ] && [ ! -L "$root$3" ] && cmp -s "$2" "$root$3" && [ -n "$(find "$root$3" -perm "$1")" ]; then
         return 0
     fi
-    changed=yes
+    change
     if [ -n "$dry" ]; then
         say "would: write $root$3"
         return 0
@@ -49,7 +58,7 @@ link() {
     [ "$(readlink -- "$root$2" 2>/dev/null)" = "$1" ] && return 0
     folder=$(dirname -- "$root$2")
     [ -d "$folder" ] || act mkdir -p -- "$folder"
-    changed=yes
+    change
     if [ -n "$dry" ]; then
         say "would: link $root$2 to $1"
         return 0
@@ -100,6 +109,24 @@ kind_of_system() {
     else
         echo plain
     fi
+}
+
+# runs FOLDER: the processes that run the program in it. Its Python is called by its full name; on Venus OS, where it has
+# none of its own, the environment names the folder. One in a container has another folder of that name.
+runs() {
+    for process in /proc/[0-9]*; do
+        if cat -- "$process/cmdline" "$process/environ" 2>/dev/null | tr '\0' '\n' |
+            grep -qxF -e "$1/bin/python" -e "PYTHONPATH=$1/lib" &&
+            [ "$(stat -L -c %d:%i "$process/root$1" 2>/dev/null)" = "$(stat -L -c %d:%i "$1")" ]; then
+            echo "${process##*/}"
+        fi
+    done
+}
+
+# wrapped PROCESS: whether restart.sh started it, and so starts it again
+wrapped() {
+    parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$1/status" 2>/dev/null)
+    [ "$(tr '\0' '\n' 2>/dev/null <"/proc/$parent/cmdline" | sed -n 2p)" = "$app/restart.sh" ]
 }
 
 # needs_value OPTION COUNT: COUNT words are left, the option among them

@@ -102,7 +102,7 @@ or run 'make wheels' on another machine and copy this folder with its wheels/. N
 install_program() {
     release=$app/$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$here/bridge/__init__.py")-$(stamp)
     if [ -e "$root$release/complete" ]; then
-        link "${release##*/}" "$app/current"
+        switch_program
         return
     fi
     changed=yes
@@ -129,13 +129,47 @@ install_program() {
     "$python" -m compileall -q -s "$root" -p / "$site" || true
     put 755 "$here/systemd/solarbridge.sh" "$release/bin/solarbridge"
     : >"$root$release/complete"
-    link "${release##*/}" "$app/current"
+    switch_program
 }
 
-remove_old_programs() {
+accepts_config() { "$app/$1/bin/solarbridge" check --config "$config" >/dev/null 2>&1; }
+
+# From now on what is started is the new version; so not if it refuses a configuration that the one before takes.
+switch_program() {
+    new=${release##*/}
+    if [ -z "$root$dry" ] && [ "$(readlink -- "$app/current")" != "$new" ] && accepts_config current &&
+        ! accepts_config "$new"; then
+        "$release/bin/solarbridge" check --config "$config" >/dev/null || true # says why
+        fail "The new version refuses $config. What you have goes on running; mend that, then run this again."
+    fi
+    link "$new" "$app/current"
+}
+
+old_programs() {
     for old in "$root$app"/[0-9]*-*/; do
-        [ -d "$old" ] || continue
         old=${old%/}
-        [ "$old" = "$root$release" ] || act rm -rf -- "$old"
+        if [ -d "$old" ] && [ "$old" != "$root$release" ]; then
+            echo "${old##*/}"
+        fi
+    done
+}
+
+# The program loads some of its parts only when they are needed, so a folder stays while anything runs from it.
+remove_old_programs() {
+    for old in $(old_programs); do
+        running_old=""
+        [ -n "$root$dry" ] || running_old=$(runs "$app/$old")
+        tries=15 # seconds, for what was told to end
+        while [ -n "$running_old" ] && [ "$tries" -gt 0 ]; do
+            sleep 1
+            tries=$((tries - 1))
+            running_old=$(runs "$app/$old")
+        done
+        if [ -z "$running_old" ]; then
+            act rm -rf -- "$root$app/$old"
+        fi
+        for process in $running_old; do
+            still="$still $process"
+        done
     done
 }
