@@ -24,7 +24,7 @@ from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
 from bridge.voltronic.known import LONE, MANUFACTURER, OF_A_UNIT, SET, SILENT_FOR, Known, Task, changes
 from bridge.voltronic.options import Options, Topics
-from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace
+from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace, Plan
 
 if TYPE_CHECKING:
     from bridge.settings import Documented
@@ -543,21 +543,35 @@ class AxpertDevice:
     def number_on_cable(self) -> int:
         plan, own = self.known.plan, self.known.serial
         if plan is None or plan.parallel is None:
-            number = self.known.told("GS", "local_parallel_id")
-            return int(number or 0)
-        if self._is_refused(f"{plan.parallel}0"):
+            return int(self.known.told("GS", "local_parallel_id") or 0)
+        if not self._units and self._is_refused(f"{plan.parallel}0"):
             return 0
+        place = self._places[own] if own is not None and own in self._units else 0
+        told: Decoded = {}
+        for number in dict.fromkeys((place, 0)):
+            told = self._told_of(plan, number)
+            if own is not None and told.get("serial_number") == own and (told["exists"] == 1 or number == 0):
+                return number
+        if self._units:
+            raise CommandError("the unit on the cable belongs to a set, and its number in it is not confirmed now")
+        if told and (told["exists"] == 1 or self._is_of_a_set(plan, told)):
+            raise CommandError("the unit on the cable belongs to a set, and its number in it is not known")
+        return 0
+
+    def _told_of(self, plan: Plan, place: int) -> Decoded:
+        """Return what is told now of the unit with this number in the set; nothing for a refusal."""
         try:
-            first = self.ask(f"{plan.parallel}0", plan.table[plan.parallel]).decoded
+            return self.ask(f"{plan.parallel}{place}", plan.table[plan.parallel or ""]).decoded
         except ProtocolError as err:
             if err.kind != "refused":
                 raise
-            return 0
-        if first["exists"] != 1 or (own is not None and first["serial_number"] == own):
-            return 0
-        if own not in self._units:
-            raise CommandError("the unit on the cable belongs to a set, and its number in it is not known")
-        return self._places[own]
+            return {}
+
+    def _is_of_a_set(self, plan: Plan, first: Decoded) -> bool:
+        """Whether unit 0 is one of a set that is switched off: a lone unit would have told its own serial number."""
+        # PI41 lists no mode for a lone unit, so its mode proves nothing
+        mode = self.known.told(plan.ratings, "output_mode") if plan is PI30_PLAN else None
+        return bool(mode) and not (first["serial_number"] or "").strip("0")
 
     def member(self, serial: str) -> tuple[Unit, int]:
         unit = self._units.get(serial)

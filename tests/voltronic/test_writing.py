@@ -36,7 +36,8 @@ from bridge.voltronic import connection, frame
 from bridge.voltronic.device import Options, build
 from bridge.voltronic.settings import every_setter, setters_of
 from bridge.writing import Records
-from tests.voltronic.peer import NAK, Peer, Surroundings, reply
+from tests.voltronic.peer import NAK, Answer, Peer, Surroundings, reply
+from tests.voltronic.test_device import ABSENT, UNIT0, UNIT1, USUAL
 from tests.voltronic.test_settings import COMMANDS
 
 COUNT = 300
@@ -158,6 +159,40 @@ def rig(tmp_path: Path) -> Iterator[Make]:
             return made
 
         yield make
+
+
+class ScriptedRig(Rig):
+    """The same on a peer that says what it is told to say."""
+
+    def __init__(self, peer: Peer, folder: Path, **options: Any) -> None:
+        self.peer = peer
+        super().__init__(peer, folder, **options)  # type: ignore[arg-type]
+
+    @property
+    def setters(self) -> list[str]:
+        """The settings that were sent."""
+        return [command for command in self.peer.asked if not command.startswith("Q")]
+
+
+Scripted = Callable[..., ScriptedRig]
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Iterator[Scripted]:
+    with ExitStack() as stack:
+
+        def make(answers: dict[str, Answer], **options: Any) -> ScriptedRig:
+            made = ScriptedRig(stack.enter_context(Peer({**USUAL, **answers})), tmp_path, **options)
+            stack.callback(made.device.close)
+            made.run(20)
+            return made
+
+        yield make
+
+
+SECOND = "94170312200072"
+AMPERES: dict[str, Answer] = {"QMCHGCR": "010 020 030 040 050 060", "QMUCHGCR": "02 10 20 30 40 50 60"}
+PARALLEL = str(USUAL["QPIRI"]).rsplit(" ", 4)[0] + " 1 27.0 0 1"
 
 
 # -- one setting after the other
@@ -400,6 +435,51 @@ def test_a_current_of_the_unit_on_the_cable_goes_to_its_own_number(rig: Make) ->
     assert one.set("max_charging_current", "80")["outcome"] == "done"
     assert one.simulator.setters == ["MNCHGC1080"]
     assert "unit 0 of a set" in one.set("max_ac_charging_current", "20")["reason"]
+
+
+def cable_on_unit_1(scripted: Scripted) -> ScriptedRig:
+    """A set of two with the cable on unit 1, as far as it is known before something happens to unit 0."""
+    return scripted({"QID": SECOND, "QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT, **AMPERES})
+
+
+@pytest.mark.parametrize("now", [ABSENT, NAK], ids=["off", "refused"])
+def test_a_current_goes_to_its_own_unit_when_unit_0_of_the_set_is_off(scripted: Scripted, now: Answer) -> None:
+    one = cable_on_unit_1(scripted)
+    one.peer.answers |= {"QPGS0": now, "MNCHGC1040": "ACK"}
+    one.run(2)
+    one.set("max_charging_current", "40")
+    assert one.setters == ["MNCHGC1040"]
+    assert "unit 0 of a set" in one.set("max_ac_charging_current", "30")["reason"]
+    assert one.setters == ["MNCHGC1040"]
+
+
+@pytest.mark.parametrize("now", [ABSENT, NAK, UNIT1.replace(SECOND, "94170312200073")], ids=["off", "refused", "moved"])
+def test_a_current_is_not_set_while_the_number_in_the_set_is_not_confirmed(scripted: Scripted, now: Answer) -> None:
+    one = cable_on_unit_1(scripted)
+    one.peer.answers |= {"QPGS0": ABSENT, "QPGS1": now}
+    for name in ("max_charging_current", "max_ac_charging_current"):
+        result = one.set(name, "40")
+        assert result["outcome"] == "refused"
+        assert "not confirmed" in result["reason"]
+    assert one.setters == []
+
+
+def test_a_unit_that_left_its_set_is_set_as_a_lone_one(scripted: Scripted) -> None:
+    one = cable_on_unit_1(scripted)
+    one.peer.answers |= {"QPGS0": UNIT1.replace("1", "0", 1), "QPGS1": ABSENT, "MNCHGC0040": "ACK"}
+    one.set("max_charging_current", "40")
+    assert one.setters == ["MNCHGC0040"]
+
+
+def test_a_unit_whose_output_mode_is_that_of_a_set_is_not_taken_for_a_lone_one(scripted: Scripted) -> None:
+    """After a start while unit 0 is off no set has been seen, but a lone unit would tell of itself under QPGS0."""
+    one = scripted({"QID": SECOND, "QPGS0": ABSENT, **AMPERES})
+    one.peer.answers["QPIRI"] = PARALLEL
+    one.device.refresh()
+    one.run()
+    result = one.set("max_charging_current", "40")
+    assert (result["outcome"], one.setters) == ("refused", [])
+    assert "its number in it is not known" in result["reason"]
 
 
 # -- lies
