@@ -22,7 +22,18 @@ from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopp
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
-from bridge.voltronic.known import LONE, MANUFACTURER, OF_A_UNIT, SET, SILENT_FOR, Known, Task, changes
+from bridge.voltronic.known import (
+    LONE,
+    LONGEST_PAUSE,
+    MANUFACTURER,
+    OF_A_UNIT,
+    SET,
+    SILENT_FOR,
+    Known,
+    Patience,
+    Task,
+    changes,
+)
 from bridge.voltronic.options import Options, Topics
 from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace, Plan
 
@@ -153,7 +164,7 @@ class AxpertDevice:
             yield from self._ask_fast(self.known.status())
         yield from self._identify()
         for task in list(self.known.tasks.values()):
-            if task is not self.known.status() and self._is_fast(task):
+            if task is not self.known.status() and self._is_fast(task) and self._is_due(task):
                 yield from self._ask_fast(task)
         yield from self._walk()
         yield from self._slow(started)
@@ -176,6 +187,7 @@ class AxpertDevice:
         self._unit_news: list[tuple[int, Answer]] = []
         self._member_controls: tuple[Field, ...] = ()
         self._places: dict[str, int] = {}
+        self._patience: dict[int, Patience] = {}
         self._everything = False
         self._good = self._failed = self._silent = 0
         self._published: Mapping[str, Value] = {}
@@ -369,9 +381,15 @@ class AxpertDevice:
         """Whether a task is asked in every round: a basic one, or one that has been answered."""
         return task.ask.pace is Pace.FAST and (task.ask.basic or (task.at > 0 and not self._is_refused(task.ask.name)))
 
+    def _is_due(self, patience: Patience) -> bool:
+        return patience.due <= time.monotonic() or self._everything
+
     def _ask_fast(self, task: Task) -> Iterator[Reading | None]:
         """Ask one of the questions of every round and publish what it changed; the status always."""
+        silent = self._silent
         answer = self._question(task.ask.command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
+        if self._silent > silent and not task.ask.basic:
+            task.put_off(time.monotonic(), LONGEST_PAUSE)
         yield from self._take_fast(task, answer)
 
     def _take_fast(self, task: Task, answer: Answer | None) -> Iterator[Reading | None]:
@@ -401,7 +419,7 @@ class AxpertDevice:
             answer = self._question(command, task.inquiry.decode, task.ask.name)
             now = time.monotonic()
             if answer is None:
-                task.due, task.pause = now + task.pause, min(2 * task.pause, REFUSED_FOR)
+                task.put_off(now, REFUSED_FOR)
                 yield None
             else:
                 task.due = now + task.interval
@@ -445,13 +463,21 @@ class AxpertDevice:
             self._look_due = now + (self._options.settings_interval if sure else SILENT_FOR)
 
     def _ask_place(self, place: int) -> Answer | None:
-        """Ask the unit with this number in the set; None when it gave no answer or is known to give none."""
+        """Ask the unit with this number in the set; None when it gave no answer or is not expected to give one."""
         if self.known.plan is None or self.known.plan.parallel is None:
             return None
         command = f"{self.known.plan.parallel}{place}"
-        if self._is_refused(command):
+        patience = self._patience.setdefault(place, Patience())
+        if self._is_refused(command) or not self._is_due(patience):
             return None
-        return self._question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
+        silent = self._silent
+        answer = self._question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
+        if self._silent > silent:
+            # one that never said a word may not know the question
+            patience.put_off(time.monotonic(), LONGEST_PAUSE if place in self._places.values() else REFUSED_FOR)
+        elif answer is not None:
+            patience.pause = 0.0
+        return answer
 
     def _unit_readings(self, place: int, answer: Answer, seen: set[str]) -> Iterator[Reading | None]:
         """Publish one unit of the set; an absent one says nothing, a lone one only what belongs to the root."""
@@ -518,7 +544,9 @@ class AxpertDevice:
             self._store(task, answer, command)
             task.due = time.monotonic() + task.interval
         elif self.known.plan is not None and inquiry is self.known.plan.table.get(self.known.plan.parallel or ""):
-            self._unit_news.append((int(command.removeprefix(inquiry.command)), answer))
+            place = int(command.removeprefix(inquiry.command))
+            self._patience[place] = Patience(pause=0.0)
+            self._unit_news.append((place, answer))
         return answer
 
     def send(self, command: str, data: bytes) -> None:

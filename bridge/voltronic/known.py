@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SILENT_FOR = 30.0
 """Seconds before a question that was not answered is asked again; doubled each time."""
+LONGEST_PAUSE = 300.0
+"""The longest of these pauses for a question of every round that has been answered before."""
 OLDEST_SLOW = 30.0
 """Seconds a slow question's values stay true at least; else three times its interval."""
 MANUFACTURER = "Voltronic Power"
@@ -33,16 +35,30 @@ SET, LONE = "(set)", "(lone)"
 """Names of what QPGS0 tells of the root unit; no commands."""
 
 
+@dataclass(kw_only=True)
+class Patience:
+    """When a question is asked again that was not answered: the pause grows until it is.
+
+    What is asked in every round has no pause behind its first silence: a value must not grow too old over one.
+    """
+
+    due: float = 0.0
+    pause: float = SILENT_FOR
+
+    def put_off(self, now: float, longest: float) -> None:
+        """Note a silence."""
+        self.due, self.pause = now + self.pause, min(max(1.0, 2 * self.pause), longest)
+
+
 @dataclass
-class Task:
+class Task(Patience):
     """One question of the plan with what is known from it. `command` is the one that was answered."""
 
     ask: Ask
     inquiry: Inquiry
     interval: float
     max_age: float
-    due: float = 0.0
-    pause: float = SILENT_FOR
+    first_pause: float
     command: str = ""
     at: float = 0.0
     decoded: Decoded | None = None
@@ -104,7 +120,7 @@ class Known:
             Pace.ONCE: math.inf,
         }[ask.pace]
         limit = self._age if interval == 0 else max(OLDEST_SLOW, self._age, 3 * interval)
-        task = Task(ask, inquiry, interval, limit)
+        task = Task(ask, inquiry, interval, limit, SILENT_FOR if interval else 0.0)
         if ask.basic:
             task.announce(inquiry.fields())
         return task
@@ -154,7 +170,7 @@ class Known:
         if task.decoded is None and "_extra_fields" in decoded:
             unknown = " ".join(decoded["_extra_fields"])
             log.info("%s: %s ends in fields nobody knows: %s", self._options.name, command, unknown)
-        task.decoded, task.at, task.command, task.pause = decoded, at, command, SILENT_FOR
+        task.decoded, task.at, task.command, task.pause = decoded, at, command, task.first_pause
         task.values = task.inquiry.publish(decoded)
         self.newest = max(self.newest, at)
         if not self.sure and task is self.status():

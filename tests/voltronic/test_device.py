@@ -22,6 +22,7 @@ from bridge.transports.base import DescriptorLink, Link
 from bridge.voltronic import connection
 from bridge.voltronic import device as device_module
 from bridge.voltronic.device import AxpertDevice, Options, Topics, build
+from bridge.voltronic.known import Patience
 from tests.harness import PATIENCE
 from tests.voltronic.captures import BY_CASE
 from tests.voltronic.peer import NAK, PI18_NO, Answer, Peer, Surroundings, after, crc, in_turn, pi18, reply
@@ -341,6 +342,52 @@ def test_an_unanswered_slow_question_is_asked_again_with_growing_pauses(
     one.poll()
     assert one.peer.count("QPIRI") == 4
     assert task.pause == 4 * device_module.SILENT_FOR
+
+
+def test_a_unit_silent_to_qpgs0_takes_nobody_elses_turn(rig: Make) -> None:
+    """Each silence disturbs the line, so that questions whose answers look alike would wait for ever."""
+    one = rig({"QPGS0": None, "QT": "20261121120000", "QET": "00012345", "QMN": "MKS2-8000"})
+    one.poll_until(lambda: {"QT", "QET", "QMN"} <= set(one.peer.asked))
+    state = states(one.poll())[-1]
+    assert (state["clock"], state["pv_energy_total"]) == ("2026-11-21T12:00:00", 12.345)
+    assert one.device.known.root.model == "MKS2-8000"
+    assert one.peer.count("QPGS0") == 2
+    one.device.refresh()
+    one.poll()
+    assert one.peer.count("QPGS0") == 4
+
+
+@pytest.mark.parametrize("silent", ["QPGS1", "QPIGS2"])
+def test_what_falls_silent_is_asked_again_with_growing_pauses_until_it_answers(rig: Make, silent: str) -> None:
+    answers: dict[str, Answer] = {"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT, "QPIGS2": text_of("qpigs2-3")}
+    one = rig(answers)
+    one.poll_until(lambda: one.peer.count("QPIGS2") > 1)
+    one.peer.asked.clear()
+    one.peer.answers[silent] = None
+    patience: Patience = one.device._patience[1] if silent == "QPGS1" else one.device.known.tasks["QPIGS2"]
+    for pause in (1.0, 2.0, 4.0):
+        before = one.peer.count(silent)
+        patience.due = min(patience.due, time.monotonic())
+        one.poll()
+        assert one.peer.count(silent) == before + 2
+        assert patience.pause == pause
+    patience.due = time.monotonic() + 60
+    one.poll(3)
+    assert one.peer.count(silent) == 6
+    one.peer.answers[silent] = answers[silent]
+    patience.due = 0.0
+    one.poll(3)
+    assert (one.peer.count(silent), patience.pause) == (9, 0.0)
+
+
+def test_a_value_is_null_while_its_question_is_in_a_pause(rig: Make) -> None:
+    one = rig({"QPIGS2": text_of("qpigs2-3")}, max_age=0.3)
+    one.poll_until(lambda: one.device._published.get("pv2_power") == 825)
+    one.peer.answers["QPIGS2"] = None
+    one.poll_until(lambda: one.device._published["pv2_power"] is None)
+    one.device.known.tasks["QPIGS2"].due = time.monotonic() + 60
+    state = states(one.poll())[0]
+    assert (state["battery_voltage"], state["pv2_power"]) == (51.2, None)
 
 
 def test_refresh_asks_everything_in_the_next_round(rig: Make) -> None:
