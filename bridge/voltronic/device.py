@@ -448,18 +448,19 @@ class AxpertDevice:
         count = MOST_UNITS if looking else self._set_size if wanted == "auto" else int(wanted)
         if self._options.topics.parallel is not None:
             count = max(count, 1)  # QPGS0 is wanted even of a lone inverter
-        present, seen = 0, set[str]()
+        known = max((self._places[serial] for serial in self._units), default=0)
+        size, seen = 0, set[str]()
         sure = True
         for place in range(count):
             answer = self._ask_place(place)
             yield from self._unit_readings(place, answer, seen) if answer is not None else (None,)
-            sure = answer is not None or self._is_refused(f"{self.known.plan.parallel}{place}")
+            sure &= answer is not None or self._is_refused(f"{self.known.plan.parallel}{place}")
             if answer is not None and answer.decoded["exists"] == 1:
-                present += 1
-            elif looking:
-                break  # the set ends here, or nobody knows
+                size = place + 1
+            elif looking and place >= known:
+                break  # the set ends here, or nobody knows; before this place it may have a gap
         if looking:
-            self._set_size = present if sure else max(present, self._set_size)
+            self._set_size = size if sure else max(size, self._set_size)
             self._look_due = now + (self._options.settings_interval if sure else SILENT_FOR)
 
     def _ask_place(self, place: int) -> Answer | None:

@@ -755,6 +755,40 @@ def test_a_unit_that_fails_once_is_not_left_out_of_the_set(rig: Make) -> None:
     assert states(one.poll(), "94170312200072")
 
 
+@pytest.mark.parametrize("off", [0, 1], ids=["first", "middle"])
+def test_the_units_behind_one_that_is_switched_off_go_on(rig: Make, off: int) -> None:
+    third = "94170312200073"
+    units = [(SERIAL, UNIT0), ("94170312200072", UNIT1), (third, UNIT0.replace(SERIAL, third))]
+    one = rig({f"QPGS{place}": text for place, (_, text) in enumerate(units)} | {"QPGS3": ABSENT})
+    one.poll(2)
+    one.peer.answers[f"QPGS{off}"] = ABSENT
+    # what stands in the totals comes from the first unit that answers, and is none of an absent one's zeros
+    live = next(place for place in range(3) if place != off)
+    one.peer.answers[f"QPGS{live}"] = str(one.peer.answers[f"QPGS{live}"]).replace(" 01166 ", " 00777 ")
+    for _ in range(2):
+        one.device._look_due = 0.0
+        one.poll()
+        readings = one.poll()
+        assert {reading.unit.path for reading in readings} == {"", *(serial for serial, _ in units)} - {units[off][0]}
+        assert states(readings)[-1]["total_ac_output_active_power"] == 777
+    one.peer.answers[f"QPGS{off}"] = units[off][1]
+    assert states(one.poll(), units[off][0])
+
+
+def test_the_last_unit_is_not_asked_in_every_round_while_it_is_off_and_found_when_it_is_back(rig: Make) -> None:
+    one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT})
+    one.poll(2)
+    one.peer.answers["QPGS1"] = ABSENT
+    one.device._look_due = 0.0
+    one.poll()
+    asked = one.peer.count("QPGS1")
+    one.poll(3)
+    assert one.peer.count("QPGS1") == asked
+    one.peer.answers["QPGS1"] = UNIT1
+    one.device._look_due = 0.0
+    assert states(one.poll(), "94170312200072")
+
+
 def test_the_number_of_units_may_be_configured(rig: Make) -> None:
     one = rig({"QPGS0": UNIT0, "QPGS1": NAK, "QPGS2": UNIT1}, parallel=3)
     readings = one.poll(2)
