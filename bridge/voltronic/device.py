@@ -446,7 +446,7 @@ class AxpertDevice:
         now, wanted = time.monotonic(), self._options.parallel
         looking = wanted == "auto" and now >= self._look_due
         count = MOST_UNITS if looking else self._set_size if wanted == "auto" else int(wanted)
-        if self._options.topics.parallel is not None:
+        if self._options.topics.parallel is not None or (wanted == "auto" and self._tells_alone(now)):
             count = max(count, 1)  # QPGS0 is wanted even of a lone inverter
         known = max((self._places[serial] for serial in self._units), default=0)
         size, seen = 0, set[str]()
@@ -462,6 +462,15 @@ class AxpertDevice:
         if looking:
             self._set_size = size if sure else max(size, self._set_size)
             self._look_due = now + (self._options.settings_interval if sure else SILENT_FOR)
+
+    def _tells_alone(self, now: float) -> bool:
+        """Whether it is time to ask a lone inverter for what QPGS0 alone tells.
+
+        That is measured, so its age limit is that of fast values, but on the line it is longer than the status: it is
+        asked when half of its time is over, which leaves it a second attempt.
+        """
+        lone = self.known.tasks[LONE]
+        return lone.at > 0 and now - lone.at >= lone.max_age / 2
 
     def _ask_place(self, place: int) -> Answer | None:
         """Ask the unit with this number in the set; None when it gave no answer or is not expected to give one."""

@@ -720,11 +720,24 @@ def test_a_lone_inverter_publishes_the_contract_and_no_second_unit(rig: Make) ->
     assert one.peer.count("QPGS1") == 0
 
 
-def test_a_lone_inverter_is_not_asked_for_a_set_when_nobody_wants_the_topic(rig: Make) -> None:
+def test_a_lone_inverter_is_not_asked_in_every_round_when_nobody_wants_the_topic(rig: Make) -> None:
     one = rig({"QPGS0": LONE}, topics=Topics(parallel=None, unit=None))
     readings = one.poll(6)
     assert one.peer.count("QPGS0") == 1
     assert {reading.topic for reading in readings} == {None}
+
+
+def test_what_only_qpgs0_tells_of_a_lone_inverter_stays_known_when_nobody_wants_the_topic(rig: Make) -> None:
+    one = rig({"QPGS0": LONE}, topics=Topics(parallel=None), max_age=2.0)
+    one.poll()
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        state = states(one.poll())[-1]
+        assert (state["active_fault"], state["total_charging_current"]) == ("none", 35)
+        time.sleep(0.05)
+    assert 2 < one.peer.count("QPGS0") < 6
+    one.peer.answers["QPGS0"] = None
+    one.poll_until(lambda: one.device._published["active_fault"] is None)
 
 
 def test_an_absent_unit_publishes_nothing(rig: Make) -> None:
