@@ -14,6 +14,7 @@ from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import SetSetting
 from bridge.settings import NOW, Number, Press
+from bridge.voltronic.meant import Meant
 from bridge.voltronic.options import Options
 from bridge.voltronic.setter_device import SANE_YEAR, Hands, MemberTarget, Target, target_for
 from bridge.voltronic.settings import PI30_UNIT_SETTERS, Setter, kind_of, nearest, setters_of
@@ -33,6 +34,7 @@ class Desk:
     def __init__(self, options: Options, hands: Hands, records: Records | None) -> None:
         self.writer = Writer(options, self, records)
         self._options = options
+        self.meant = Meant(hands.counterparts)
         self._hands = hands
         self._sync_due = 0.0
         self._clock_refused = False
@@ -48,8 +50,8 @@ class Desk:
     def target(self, path: str, name: str) -> Target:
         if path:
             _, number = self._hands.member(path)
-            return MemberTarget(self._hands, self._row(PI30_UNIT_SETTERS, name), path, number)
-        return target_for(self._hands, self._row(setters_of(self._protocol()), name))
+            return MemberTarget(self._hands, self._row(PI30_UNIT_SETTERS, name), self.meant, path, number)
+        return target_for(self._hands, self._row(setters_of(self._protocol()), name), self.meant)
 
     def _protocol(self) -> str:
         plan = self._hands.known.plan

@@ -29,6 +29,7 @@ from bridge.voltronic.known import (
     OF_A_UNIT,
     SET,
     SILENT_FOR,
+    TOLD_AGAIN,
     Known,
     Patience,
     Task,
@@ -96,7 +97,6 @@ class AxpertDevice:
         self._line: Line | None = None
         self._pi18_first = False
         self._desk: Desk | None = None
-        self._meant: set[tuple[str, str | None]] = set()
         self._learn_anew()
         if options.writes:
             self._open_desk()
@@ -153,7 +153,6 @@ class AxpertDevice:
         """Let what is to be set have its turn: before a round, and between any two of its questions."""
         if self._desk is not None:
             yield from self._desk.serve(first=first)
-            self._meant.clear()
 
     def _round(self) -> Iterator[Reading | None]:
         started = time.monotonic()
@@ -191,6 +190,8 @@ class AxpertDevice:
         self._everything = False
         self._good = self._failed = self._silent = 0
         self._published: Mapping[str, Value] = {}
+        if self._desk is not None:
+            self._desk.meant.forget()
         if self._options.protocol != "auto":
             self.known.speak(PLANS[self._options.protocol])
 
@@ -198,7 +199,7 @@ class AxpertDevice:
         before = task.values
         self.known.store(task, answer.decoded, answer.at, command)
         if task.ask.pace is Pace.SETTINGS:
-            self._tell_changes("", changes(before, task.values))
+            self._tell_changes("", task.ask.name, before, task.values, answer.at)
         if self._desk is not None and task.ask.pace in (Pace.SETTINGS, Pace.ENERGY):
             self._offer(self._desk)
 
@@ -210,11 +211,14 @@ class AxpertDevice:
             self.known.renew_root()
         self._member_controls = desk.controls(OF_A_UNIT, of_member=True)
 
-    def _tell_changes(self, path: str, found: Iterable[tuple[str, Value, Value]]) -> None:
+    def _tell_changes(
+        self, path: str, question: str, before: Mapping[str, Value], after: Mapping[str, Value], at: float
+    ) -> None:
         """Log and record what somebody else has set: the panel, another program."""
+        found: Iterable[tuple[str, Value, Value]] = changes(before, after, OF_A_UNIT if path else None)
+        if self._desk is not None:
+            found = self._desk.meant.others(path, question, after, found, at)
         for key, old, new in found:
-            if {(path, key), (path, None)} & self._meant:
-                continue  # the command's own result tells of it
             name = f"{self._options.name} {path}".rstrip()
             log.info("%s: %s was changed from %s to %s, not by a command of ours", name, key, old, new)
             if (records := self._context.records) is None:
@@ -507,7 +511,7 @@ class AxpertDevice:
         if decoded["exists"] == 1:
             values = self.known.unit_view.publish(decoded)
             unit = self._member(serial, decoded, len(values))
-            self._tell_changes(serial, changes(self._unit_values.get(serial, {}), values, OF_A_UNIT))
+            self._tell_changes(serial, self.known.qpgs.command, self._unit_values.get(serial, {}), values, answer.at)
             self._unit_values[serial] = values
             yield Reading(unit, values, answer.at)
         else:
@@ -618,8 +622,14 @@ class AxpertDevice:
             raise CommandError(f"no unit {serial[:40]!a} of a set is reached over this cable; there are {known}")
         return unit, self._places[serial]
 
-    def mean(self, path: str, key: str | None) -> None:
-        self._meant.add((path, key))
+    def counterparts(self, path: str, key: str) -> Iterator[tuple[str, str]]:
+        own = self.known.serial
+        if path:
+            if own in (path, None):
+                yield from (("", name) for name, again in TOLD_AGAIN.items() if again == key)
+        elif key in TOLD_AGAIN:
+            every = key == "charger_source_priority"  # it holds for the whole set
+            yield from ((serial, TOLD_AGAIN[key]) for serial in self._units if every or own in (serial, None))
 
     def news(self) -> Iterator[Reading]:
         told, self._unit_news = self._unit_news, []

@@ -212,7 +212,16 @@ LIVELY = frozenset({
     "equalization_active", "equalization_elapsed_hours", "output_priority_now", "charger_priority_now", "flags",
 })  # fmt: skip
 """What stands beside settings and changes by itself, or says again what others say."""
-OF_A_UNIT = frozenset({"charger_source_priority", "max_charger_current", "max_ac_charger_current", "output_mode"})
+TOLD_AGAIN = {
+    "charger_source_priority": "charger_source_priority",
+    "max_charging_current": "max_charger_current",
+    "max_ac_charging_current": "max_ac_charger_current",
+    "output_mode": "output_mode",
+}
+"""Settings of the unit on the cable, and the keys under which QPGSn tells them again."""
+MOVED_ALONG = {"charger_source_priority": "QCHPT", "output_source_priority": "QOPPT"}
+"""Settings of the unit on the cable, and questions whose answers change with them: the priorities of each hour."""
+OF_A_UNIT = frozenset(TOLD_AGAIN.values())
 """What QPGSn tells of a unit's settings, among what it measures."""
 
 

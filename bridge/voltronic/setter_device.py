@@ -9,7 +9,7 @@ it is, one digit more) the setting is read back, and that form tried when it is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
@@ -19,7 +19,9 @@ from bridge.fields import Reading, Unit, Value
 from bridge.settings import NOW, PRESS, Setting
 from bridge.voltronic.connection import Answer, Speech
 from bridge.voltronic.inquiry import OTHER, Decoded, Inquiry
-from bridge.voltronic.known import OF_A_UNIT, Known, changes
+from bridge.voltronic.known import MOVED_ALONG, OF_A_UNIT, Known, changes
+from bridge.voltronic.meant import Meant
+from bridge.voltronic.plan import Pace
 from bridge.voltronic.settings import Setter, contradiction
 from bridge.writing import Rejected, Step, Wire
 
@@ -69,8 +71,8 @@ class Hands(Protocol):
     def member(self, serial: str) -> tuple[Unit, int]:
         """Return a unit of the set and its number. Raises CommandError."""
 
-    def mean(self, path: str, key: str | None) -> None:
-        """Note that a command of ours changes this setting of a unit from now on; None is every one."""
+    def counterparts(self, path: str, key: str) -> Iterator[tuple[str, str]]:
+        """Return where else a setting of a unit is told: paths and keys."""
 
     def news(self) -> Iterator[Reading]:
         """Return the states that say something new by what was asked meanwhile."""
@@ -89,12 +91,12 @@ class Snapshot:
 class Target:
     """One row of the table on the unit on the cable. Made for one command."""
 
-    def __init__(self, hands: Hands, row: Setter) -> None:
+    def __init__(self, hands: Hands, row: Setter, meant: Meant) -> None:
         self.setting: Setting = row
         self._path = ""
         self._sent = False
-        self._row, self._hands = row, hands
-        self._meaning: str | None = row.key
+        self._row, self._hands, self._meant = row, hands, meant
+        self._wanted: Value = None
         self._number = 0
         self._allowed: list[int] | None = None
         self._mode: str | None = None
@@ -186,6 +188,7 @@ class Target:
             raise CommandError(f"{row.key} can only be set on unit 0 of a set; on the cable is unit {self._number}")
         if (trouble := contradiction(row.key, wanted, snapshot.values)) is not None:
             raise CommandError(f"not written, since {trouble}")
+        self._wanted = wanted
         return [self._step(snapshot, wanted)]
 
     def _step(self, snapshot: Snapshot, wanted: Value) -> Step:
@@ -204,7 +207,7 @@ class Target:
         at = min(self._form, len(body) - 1)
         command, data = body[at]
         self._sent = True
-        self._hands.mean(self._path, self._meaning)
+        self._meant.sent(self._path, self._row.key, self._wanted, self._proofs(), time.monotonic())
         try:
             self._hands.send(command, data)
         except ProtocolError as err:
@@ -219,6 +222,13 @@ class Target:
             self._try_plain(body, at)
             raise
 
+    def _proofs(self) -> Iterable[tuple[str, str]]:
+        """Return the questions whose next answers show what the command changed, each with the path of its unit."""
+        yield self._path, self._row.source.command
+        for path, key in ((self._path, self._row.key), *self._hands.counterparts(self._path, self._row.key)):
+            if not path and key in MOVED_ALONG:
+                yield path, MOVED_ALONG[key]
+
     def _try_plain(self, body: Frames, at: int) -> None:
         """Where silence can be the fault of a byte in the CRC, let the next attempt be the same with the other byte."""
         if at + 1 < len(body) and body[at + 1][0] == body[at][0]:
@@ -232,8 +242,8 @@ class Target:
 class MemberTarget(Target):
     """A setting of a unit of the set that is not on the cable, or not alone on it."""
 
-    def __init__(self, hands: Hands, row: Setter, serial: str, number: int) -> None:
-        super().__init__(hands, row)
+    def __init__(self, hands: Hands, row: Setter, meant: Meant, serial: str, number: int) -> None:
+        super().__init__(hands, row, meant)
         self._path = self._serial = serial
         self._number = number
         self.place = f"{row.name_on_line} of unit {number}"
@@ -254,18 +264,18 @@ class MemberTarget(Target):
 class ClockTarget(Target):
     """The unit's clock, which goes on while it is read."""
 
-    def __init__(self, hands: Hands, row: Setter) -> None:
-        super().__init__(hands, row)
+    def __init__(self, hands: Hands, row: Setter, meant: Meant) -> None:
+        super().__init__(hands, row, meant)
         self._sent_at: float | None = None
 
     def fits(self, snapshot: Snapshot, wanted: Value) -> bool:
         told = self.shown(snapshot)
         if told is None or wanted is None:
             return False
-        meant = self._meant(wanted, snapshot.at)
+        meant = self._moment(wanted, snapshot.at)
         return abs((datetime.fromisoformat(str(told)) - meant).total_seconds()) <= CLOCK_OFF_BY
 
-    def _meant(self, wanted: Value, at: float) -> datetime:
+    def _moment(self, wanted: Value, at: float) -> datetime:
         """Return what the clock should say at the time.monotonic() `at`."""
         if wanted == NOW:
             return datetime.now() - timedelta(seconds=time.monotonic() - at)
@@ -276,7 +286,7 @@ class ClockTarget(Target):
         if wanted == NOW and datetime.now().year < SANE_YEAR:
             raise CommandError("the bridge's own clock has not been set yet")
         now = time.monotonic()
-        moment = self._meant(NOW, now) if wanted == NOW else datetime.fromisoformat(str(wanted))
+        moment = self._moment(NOW, now) if wanted == NOW else datetime.fromisoformat(str(wanted))
         return super()._step(snapshot, moment.isoformat(timespec="seconds"))
 
     def send(self, step: Step, body: Frames) -> Wire[None]:
@@ -287,9 +297,9 @@ class ClockTarget(Target):
 class ResetTarget(Target):
     """Everything back to what the unit itself calls its defaults: done when all that it tells of them holds."""
 
-    def __init__(self, hands: Hands, row: Setter) -> None:
-        super().__init__(hands, row)
-        self._meaning = None
+    def _proofs(self) -> Iterable[tuple[str, str]]:
+        tasks = self._hands.known.tasks.values()
+        return [(self._path, task.ask.name) for task in tasks if task.ask.pace is Pace.SETTINGS]
 
     def _look(self) -> Snapshot:
         defaults, ratings, flags = (self._inquiry(name) for name in ("QDI", "QPIRI", "QFLAG"))
@@ -317,7 +327,7 @@ DEFAULT_OF = {
 """Keys of QDI whose setting has another name. The buzzer's two are not compared: they may mean the opposite."""
 
 
-def target_for(hands: Hands, row: Setter) -> Target:
+def target_for(hands: Hands, row: Setter, meant: Meant) -> Target:
     """Return the target of a row on the unit on the cable."""
     kind = {"clock": ClockTarget, "factory_reset": ResetTarget}.get(row.key, Target)
-    return kind(hands, row)
+    return kind(hands, row, meant)

@@ -698,6 +698,99 @@ def test_what_we_change_ourselves_is_no_change_by_others(rig: Make) -> None:
     assert one.audit("changed") == []
 
 
+OWN = [
+    ("max", "", "charger_source_priority", "solar_only"),
+    ("pi30", "", "charger_source_priority", "solar_only"),
+    ("max", "", "max_charging_current", "80"),
+    ("max", "", "max_ac_charging_current", "20"),
+    ("max", "own", "charger_source_priority", "solar_only"),
+    ("max", "own", "max_charger_current", "80"),
+    ("max", "other", "charger_source_priority", "solar_only"),
+    ("max", "other", "max_charger_current", "80"),
+]
+
+
+@pytest.mark.parametrize(("model", "unit", "key", "text"), OWN)
+def test_a_setting_of_ours_is_no_change_by_others_where_else_it_is_told(
+    rig: Make, model: str, unit: str, key: str, text: str
+) -> None:
+    one = rig(model, units=2).ready()
+    path = {"": "", "own": members(one)[0], "other": members(one)[1]}[unit]
+    assert one.set(key, text, path)["outcome"] == "done"
+    for _ in range(2):
+        one.device.refresh()
+        one.run()
+    assert one.audit("changed") == []
+
+
+def changed(one: Rig) -> list[tuple[str, str, Any, Any]]:
+    return [(entry["unit"], entry["setting"], entry["old"], entry["new"]) for entry in one.audit("changed")]
+
+
+def test_what_others_change_beside_a_setting_of_ours_is_still_recorded(rig: Make) -> None:
+    one = rig(units=3).ready()
+    first, second, third = members(one)
+    units = one.simulator.plant.units
+
+    def before() -> None:
+        units[0].settings["battery_type"] = 2
+        units[1].settings["max_charging_current"] = 90
+
+    one.simulator.call(before)
+    assert one.set("charger_source_priority", "solar_only")["outcome"] == "done"
+    assert one.set("charger_source_priority", "solar_first", second)["outcome"] == "done"
+    one.simulator.call(lambda: units[2].settings.update(charger_source_priority=2, max_ac_charging_current=20))
+    for _ in range(2):
+        one.device.refresh()
+        one.run()
+    assert sorted(changed(one)) == [
+        ("", "battery_type", "agm", "user"),
+        (second, "max_charger_current", 60, 90),
+        (third, "charger_source_priority", "solar_only", "solar_and_utility"),
+        (third, "max_ac_charger_current", 30, 20),
+    ]
+    one.simulator.call(lambda: units[0].settings.update(charger_source_priority=2))
+    one.device.refresh()
+    one.run()
+    assert {entry for entry in changed(one)[4:] if entry[1] == "charger_source_priority"} == {
+        ("", "charger_source_priority", "solar_only", "solar_and_utility"),
+        (first, "charger_source_priority", "solar_only", "solar_and_utility"),
+    }
+
+
+def test_what_a_setting_of_ours_moves_is_no_change_by_others(scripted: Scripted) -> None:
+    fields = str(USUAL["QPIRI"]).split(" ")
+    moved = [*fields[:10], "29.2", "28.0", "0", *fields[13:]]
+    one = scripted({"PBT00": "ACK"})
+    one.peer.answers["QPIRI"] = lambda _: " ".join(moved if "PBT00" in one.peer.asked else fields)
+    result = one.set("battery_type", "agm")
+    assert (result["outcome"], "battery_float_voltage from 27.2 to 28.0" in result["reason"]) == ("done", True)
+    assert one.audit("changed") == []
+    moved[11] = "27.0"
+    one.device.refresh()
+    one.run()
+    assert changed(one) == [("", "battery_float_voltage", 28.0, 27.0)]
+
+
+def test_a_unit_of_the_set_may_tell_late_what_was_set_for_all(scripted: Scripted) -> None:
+    """And somebody who then sets it back is somebody else."""
+    later = UNIT1.replace(" 2 060 ", " 3 060 ")
+    assert later != UNIT1
+    fields = str(USUAL["QPIRI"]).split(" ")
+    one = scripted({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT, "PCP03": "ACK"})
+    one.peer.answers["QPIRI"] = lambda _: " ".join(
+        [*fields[:17], "3" if "PCP03" in one.peer.asked else "1", *fields[18:]]
+    )
+    assert one.set("charger_source_priority", "solar_only")["outcome"] == "done"
+    one.run(2)
+    one.peer.answers |= {"QPGS0": UNIT0.replace(" 2 060 ", " 3 060 "), "QPGS1": later}
+    one.run(2)
+    assert one.audit("changed") == []
+    one.peer.answers["QPGS1"] = UNIT1
+    one.run(2)
+    assert changed(one) == [(SECOND, "charger_source_priority", "solar_only", "solar_and_utility")]
+
+
 def test_a_change_by_others_is_seen_even_where_nothing_may_be_written(
     rig: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
