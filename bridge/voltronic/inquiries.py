@@ -44,6 +44,7 @@ from bridge.voltronic.verses import (
     Alarm,
     AlarmInquiry,
     ClockVerse,
+    FirmwareVerse,
     Flag,
     FlagInquiry,
     HoursVerse,
@@ -625,10 +626,10 @@ Q1 = Inquiry("Q1", _all(HIDE,
 
 QPI = Inquiry("QPI", (Token("protocol_id", TEXT, "Protocol", text, shape=r"PI\d\d", published=False),))
 QID = Inquiry("QID", (Token("serial_number", TEXT, "Serial number", text, shape=SERIAL, published=False),), twin=True)
-QVFW = Inquiry("QVFW", (Token("raw", TEXT, "Firmware", text, shape=r"VERFW:[0-9A-Fa-f.]+", published=False),))
-QVFW2 = Inquiry("QVFW2", (Token("raw", TEXT, "Firmware 2", text, shape=r"VERFW2:[0-9A-Fa-f.]+", published=False),))
-QVFW3 = Inquiry("QVFW3", (Token("raw", TEXT, "Firmware 3", text, shape=r"VERFW3:[0-9A-Fa-f.]+", published=False),))
-QVFW4 = Inquiry("QVFW4", (Token("raw", TEXT, "Firmware 4", text, shape=r"VERFW4:[0-9A-Fa-f.]+", published=False),))
+QVFW = FirmwareVerse("QVFW", (Token("raw", TEXT, "Firmware", text, published=False),))
+QVFW2 = FirmwareVerse("QVFW2", (Token("raw", TEXT, "Firmware 2", text, published=False),))
+QVFW3 = FirmwareVerse("QVFW3", (Token("raw", TEXT, "Firmware 3", text, published=False),))
+QVFW4 = FirmwareVerse("QVFW4", (Token("raw", TEXT, "Firmware 4", text, published=False),))
 QMN = Inquiry("QMN", (Token("model_name", TEXT, "Model", text, published=False),), twin=True)
 _GENERAL_MODEL = Token("general_model_number", TEXT, "Model number", text, shape=r"\d{3}", published=False)
 QGMN = Inquiry("QGMN", (_GENERAL_MODEL,), twin=True)

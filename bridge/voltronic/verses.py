@@ -49,6 +49,14 @@ class SerialVerse(Verse):
         return {"serial_number": found[2][: int(found[1])]}
 
 
+class FirmwareVerse(Verse):
+    """QVFW and its like: ``VERFW:`` and the version; in places with a space between [P30-2015, MAX-2021]."""
+
+    def _parts(self, payload: str) -> Decoded | None:
+        found = re.fullmatch(rf"(VER{self.command[2:]}:) ?([0-9A-Fa-f.]+)", payload, re.ASCII)
+        return {"raw": found[1] + found[2]} if found else None
+
+
 class ListVerse(Verse):
     """QMCHGCR and its like: the amperes that may be set."""
 

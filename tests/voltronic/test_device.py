@@ -173,6 +173,11 @@ def test_identity_goes_into_the_unit(rig: Make) -> None:
     assert (unit.serial, unit.firmware, unit.model) == (SERIAL, "00043.21", "VMII-NXPW5KW")
 
 
+def test_a_firmware_version_behind_a_space_is_known(rig: Make) -> None:
+    one = rig({"QVFW": "VERFW: 00072.70"})
+    one.poll_until(lambda: one.device.known.root.firmware == "00072.70")
+
+
 def test_identity_is_learned_anew_after_each_opening(rig: Make) -> None:
     one = rig()
     one.poll()

@@ -178,6 +178,16 @@ def test_only_plain_digits_are_numbers(text: str) -> None:
         QPIGS.decode(STATUS.replace(" 081 ", f" {text} "))
 
 
+@pytest.mark.parametrize("number", ["", "2", "3", "4"])
+def test_a_firmware_version_may_stand_behind_a_space(number: str) -> None:
+    for space in ("", " "):
+        decoded = replies.decode("PI30", f"QVFW{number}", framed(f"VERFW{number}:{space}00072.70"))
+        assert decoded == {"raw": f"VERFW{number}:00072.70"}
+    for text in (f"VERFW{number}:", "VERFW5:00072.70", f"VERFW{number}: 00072 70", f"VERFW{number}:  00072.70"):
+        with pytest.raises(ProtocolError, match="fields"):
+            replies.decode("PI30", f"QVFW{number}", framed(text))
+
+
 def test_a_field_too_few_is_refused() -> None:
     for command, least in (("QPIGS", 17), ("QPGS", 27), ("QPIRI", 24), ("QDI", 25)):
         whole = next(capture for capture in READABLE if inquiry_for(capture).command == command)
