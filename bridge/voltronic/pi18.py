@@ -27,19 +27,14 @@ PAPER_LENGTHS = {"FWS": 5, "ACCT": 5, "ACLT": 5}
 _BEGIN = re.compile(rb"\^(?:D(\d{3})|[01](?=..\r\Z))", re.DOTALL)
 
 
-def encode(command: str, *, by_rule: bool = False) -> bytes:
-    """Return the query frame of `command` ("GS", "EY2026"), with the paper's length or the rule's."""
-    length = len(command) + 3
-    if not by_rule:
-        length = PAPER_LENGTHS.get(command, length)
-    body = f"^P{length:03d}{command}".encode("ascii")
-    return body + frame.encode(body.decode("ascii"))[-3:]
-
-
 def forms(command: str) -> tuple[bytes, ...]:
-    """Return the frames to try for `command`, the likelier first."""
-    first, second = encode(command), encode(command, by_rule=True)
-    return (first,) if first == second else (first, second)
+    """Return the frames to try for the query `command` ("GS", "EY2026"), the likelier first.
+
+    They are two at most: the paper's length and the rule's, or a zero byte of the CRC as 01 and as 00.
+    """
+    by_rule = len(command) + 3
+    lengths = dict.fromkeys((PAPER_LENGTHS.get(command, by_rule), by_rule))
+    return tuple(form for length in lengths for form in frame.forms(f"^P{length:03d}{command}"))
 
 
 def setters(command: str) -> tuple[bytes, ...]:

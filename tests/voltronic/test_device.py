@@ -612,6 +612,24 @@ def test_a_command_with_a_zero_checksum_is_sent_both_ways_and_the_good_one_remem
     assert questions[1:] == [plain] * (len(questions) - 1)
 
 
+@pytest.mark.parametrize("otherwise", [PI18_NO, None], ids=["refused", "silent"])
+def test_a_pi18_query_with_a_zero_checksum_is_sent_both_ways_too(rig: Make, otherwise: bytes | None) -> None:
+    plain = b"^P013ED20240626" + bytes.fromhex("32000d")
+    answers: dict[str, Answer] = {
+        "ID": BY_CASE["pi18-id"].received,
+        "GS": BY_CASE["pi18-gs"].received,
+        "MOD": BY_CASE["pi18-mod-3"].received,
+        "T": pi18("20240626101500"),
+        "ED20240626": lambda question: pi18("00012345") if question == plain else otherwise,
+    }
+    one = rig(answers, PI18_NO, protocol="PI18", energy_interval=0.0)
+    readings = one.poll_until(lambda: one.peer.count("ED20240626") >= 3, 10)
+    assert states(readings)[-1]["pv_energy_today"] == 12.345
+    questions = [question for question in one.peer.questions if question.startswith(b"^P013ED")]
+    assert questions[0] == plain[:-2] + b"\x01\r"
+    assert questions[1:] == [plain] * (len(questions) - 1)
+
+
 # -- energy and the inverter's own day
 
 
