@@ -76,9 +76,12 @@ class ClockVerse(Verse):
         if not re.fullmatch(r"\d{14}", payload, re.ASCII):
             return None
         try:
-            return {"time": datetime.strptime(payload, "%Y%m%d%H%M%S").isoformat()}
+            told = datetime.strptime(payload, "%Y%m%d%H%M%S")
         except ValueError as err:
             raise ProtocolError("implausible", str(err), payload.encode()) from err
+        if not 2000 <= told.year <= 2099:  # it is set by two digits (DAT), and what follows from it counts on
+            raise ProtocolError("implausible", f"the year is {told.year}", payload.encode())
+        return {"time": told.isoformat()}
 
 
 class HoursVerse(Verse):

@@ -645,6 +645,18 @@ def test_counters_of_a_day_are_asked_for_the_inverters_own_day_and_end_with_it(r
     assert states(readings)[-1]["pv_energy_today"] == 0.01
 
 
+@pytest.mark.parametrize(("protocol", "question"), [("PI30", "QT"), ("PI18", "T")])
+def test_a_clock_at_the_end_of_all_years_does_no_harm(rig: Make, protocol: str, question: str) -> None:
+    last = "99991231235959"
+    answers: dict[str, Answer] = {"QT": last, "QET": "00005000", "GS": BY_CASE["pi18-gs"].received}
+    one = rig(answers | {"T": pi18(last)}, NAK if protocol == "PI30" else PI18_NO, protocol=protocol)
+    one.poll_until(lambda: one.peer.count(question) > 0)
+    time.sleep(1.1)
+    assert states(one.poll(3))[-1]["battery_voltage"] is not None
+    assert one.world.tally.failures["implausible"] == 2
+    assert not [command for command in one.peer.asked if command.startswith(("QED", "ED"))]
+
+
 def test_without_the_inverters_clock_no_day_is_asked(rig: Make) -> None:
     one = rig({"QET": "00005000"})
     one.poll(40)

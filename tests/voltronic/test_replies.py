@@ -188,6 +188,15 @@ def test_a_firmware_version_may_stand_behind_a_space(number: str) -> None:
             replies.decode("PI30", f"QVFW{number}", framed(text))
 
 
+@pytest.mark.parametrize("year", ["0001", "1970", "1999", "2100", "9999"])
+def test_a_clock_in_a_year_that_none_can_be_set_to_is_refused(year: str) -> None:
+    with pytest.raises(ProtocolError, match="the year is") as caught:
+        replies.decode("PI30", "QT", framed(f"{year}1231235959"))
+    assert caught.value.kind == "implausible"
+    for sane in ("2000", "2099"):
+        assert replies.decode("PI30", "QT", framed(f"{sane}1231235959")) == {"time": f"{sane}-12-31T23:59:59"}
+
+
 def test_a_field_too_few_is_refused() -> None:
     for command, least in (("QPIGS", 17), ("QPGS", 27), ("QPIRI", 24), ("QDI", 25)):
         whole = next(capture for capture in READABLE if inquiry_for(capture).command == command)
