@@ -392,7 +392,7 @@ class AxpertDevice:
         """Ask one of the questions of every round and publish what it changed; the status always."""
         silent = self._silent
         answer = self._question(task.ask.command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
-        if self._silent > silent and not task.ask.basic:
+        if answer is None and not task.ask.basic and self._silent > silent:
             task.put_off(time.monotonic(), LONGEST_PAUSE)
         yield from self._take_fast(task, answer)
 

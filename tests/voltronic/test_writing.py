@@ -758,6 +758,18 @@ def test_what_others_change_beside_a_setting_of_ours_is_still_recorded(rig: Make
     }
 
 
+def test_a_factory_reset_of_ours_is_no_change_by_others(rig: Make) -> None:
+    one = rig(units=2).ready()
+    for key, text in (("battery_type", "user"), ("charger_source_priority", "solar_only"), ("flag_backlight", "off")):
+        assert one.set(key, text)["outcome"] == "done"
+    one.set("factory_reset", "press")  # not "done": the simulated set keeps its output mode, which is no default
+    for _ in range(2):
+        one.device.refresh()
+        one.run()
+    assert one.truth["battery_type"] != 2
+    assert changed(one) == []
+
+
 def test_what_a_setting_of_ours_moves_is_no_change_by_others(scripted: Scripted) -> None:
     fields = str(USUAL["QPIRI"]).split(" ")
     moved = [*fields[:10], "29.2", "28.0", "0", *fields[13:]]
