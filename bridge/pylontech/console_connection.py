@@ -38,9 +38,10 @@ T = TypeVar("T")
 SENDING = 2.0
 """Seconds in which the port must take a command."""
 THINKING = {"bat": 20.0}
-OTHERS_THINKING = 10.0
-"""Seconds to the first line of an answer. Usual are 0.2 to 1, 5 for `bat` of a far module; these are what
-ned-kelly/extra200tomqtt waits. They cost only where a module is dead and the console does not say so."""
+OTHERS_THINKING, LEAST_THINKING = 10.0, 1.0
+"""Seconds to the first line of an answer, at most. Usual are 0.2 to 1, 5 for `bat` of a far module; these are what
+ned-kelly/extra200tomqtt waits, not what anybody has seen. Nothing else can be asked meanwhile, so who asks waits less
+where other readings would grow too old (`patience`)."""
 BETWEEN = 2.0
 """Seconds from one piece of an answer to the next, once it has begun."""
 FOLLOWS = 1.0
@@ -98,32 +99,38 @@ class Console:
 
     # -- asking
 
-    def ask(self, name: str, module: int | None, read: Callable[[Sequence[str]], T], *, tries: int = 2) -> Reply[T]:
+    def ask(
+        self, name: str, module: int | None, read: Callable[[Sequence[str]], T], *,
+        tries: int = 2, patience: float = float("inf"), total: bool = False,
+    ) -> Reply[T]:  # fmt: skip
         """Return what `read` makes of the lines of a command's answer; a failed try is followed by one more.
 
-        `read` raises ProtocolError for lines that are no such answer. Raises Refusal when the console says no,
-        ProtocolError, and NoReply when there is no answer, or no console.
+        An answer that has not begun after `patience` seconds is lost; with `total` that is for all tries together,
+        so that one follows only where the first failed early. `read` raises ProtocolError for lines that are no such
+        answer. Raises Refusal when the console says no, ProtocolError, and NoReply when there is no answer, or no
+        console.
         """
         tally, asked = self._context.tally, command(name, module)
         words = asked.decode("ascii").strip()
+        end = time.monotonic() + patience if total else float("inf")
         for left in reversed(range(tries)):
             self.attend()
             try:
-                reply = self._exchange(asked, read)
+                reply = self._exchange(asked, read, max(LEAST_THINKING, min(patience, end - time.monotonic())))
             except ProtocolError as err:
                 tally.failed(err.kind, f"{words}: {err}")
-                if left == 0 or isinstance(err, Refusal):
+                if left == 0 or isinstance(err, Refusal) or time.monotonic() >= end:
                     raise
             except NoReply as err:
                 tally.failed("no_reply", f"{words}: {err}")
-                if left == 0:
+                if left == 0 or time.monotonic() >= end:
                     raise
             else:
                 tally.replies += 1
                 return reply
         raise NoReply(f"{words}: not asked")
 
-    def _exchange(self, asked: bytes, read: Callable[[Sequence[str]], T]) -> Reply[T]:
+    def _exchange(self, asked: bytes, read: Callable[[Sequence[str]], T], patience: float) -> Reply[T]:
         """Type one command and return its answer. Raises ProtocolError, NoReply."""
         if self._link.drain().strip():
             self._prompt = None
@@ -132,7 +139,7 @@ class Console:
         started = time.monotonic()
         self._write(asked)
         try:
-            answer, at = self._listen(asked, started)
+            answer, at = self._listen(asked, started, patience)
         finally:
             self._context.tally.busy += time.monotonic() - started
         self._prompt = answer.prompt
@@ -140,9 +147,9 @@ class Console:
             self._login_tried = False  # it was switched off and on
         return Reply(read(answer.body(asked)), at)
 
-    def _listen(self, asked: bytes, started: float) -> tuple[Answer, float]:
+    def _listen(self, asked: bytes, started: float, patience: float) -> tuple[Answer, float]:
         """Return the answer to `asked`, and when its last byte came. Raises ProtocolError, NoReply."""
-        deadline = started + THINKING.get(asked.split()[0].decode("ascii"), OTHERS_THINKING)
+        deadline = started + min(patience, THINKING.get(asked.split()[0].decode("ascii"), OTHERS_THINKING))
         end = deadline + self._wire(len(asked) + LONGEST)
         failure: ProtocolError | None = None
         while True:

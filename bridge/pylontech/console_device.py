@@ -40,6 +40,9 @@ SILENT_FOR, REFUSED_FOR = 10.0, 3600.0
 EVENTS_INTERVAL, LIMITS_INTERVAL = 10.0, 5.0
 """Seconds at least between readings of events and of limits: on a console these share the line with `pwr`."""
 FOREVER = float("inf")
+ROUNDS_SHARE, OTHERS_SHARE = 3.0, 2.0
+"""Which part of the age limit an answer may take to begin: of a round's own question, of all others. So one of each
+may be lost, one after the other, before what the round told last is too old."""
 TOGETHER = 5.0
 """Seconds within which cells and the module's voltage belong together."""
 
@@ -259,10 +262,13 @@ class ConsoleReader(ABC):
             raise LinkError(f"{self._settings.port}: not open")
         return self._console
 
-    def _ask(self, name: str, module: int | None, read: Callable[[Sequence[str]], T], tries: int = 2) -> Reply[T]:
+    def _ask(
+        self, name: str, module: int | None, read: Callable[[Sequence[str]], T], *,
+        tries: int = 2, share: float = OTHERS_SHARE, total: bool = True,
+    ) -> Reply[T]:  # fmt: skip
         """Return the answer to one command. Raises ProtocolError, NoReply."""
         line = self._line()
-        reply = line.ask(name, module, read, tries=tries)
+        reply = line.ask(name, module, read, tries=tries, patience=self._settings.max_age / share, total=total)
         self._good = True
         if line.woken != self._woken:
             # it was switched off and on: the modules may have changed places
@@ -481,7 +487,7 @@ class ConsoleDevice(ConsoleReader):
 
     def _ask_round(self) -> Iterator[Reading | None]:
         try:
-            reply = self._ask("pwr", None, console.modules)
+            reply = self._ask("pwr", None, console.modules, share=ROUNDS_SHARE, total=False)
         except ProtocolError:
             yield None  # counted; what else is asked shows whether anybody is there
             return

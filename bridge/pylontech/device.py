@@ -41,7 +41,9 @@ class Options(DeviceOptions):
     inverter_set: bool = option(False, doc="RS485: ask for health and warnings as newer inverters do (61h, 62h)")
     turnaround: float = option(0.15, minimum=0.02, maximum=1, doc="s a module may think; longer is learned")
     login: bool = option(False, doc="console: whether to log in to its debug mode, which alone tells the limits")
-    max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
+    max_age: float | None = option(
+        None, minimum=2, maximum=86400, doc="s a reading stays true; three intervals, at least 10 (console: 15)"
+    )
 
     @staticmethod
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

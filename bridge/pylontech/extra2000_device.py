@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -25,7 +25,7 @@ from bridge.fields import Field, Reading, Unit
 from bridge.guard import Allowed, Limit, Limits, ModuleGuard, total_current, voltage_cap
 from bridge.pylontech import console, extra2000, stack
 from bridge.pylontech.console_connection import Reply
-from bridge.pylontech.console_device import ConsoleReader, Settings, Task
+from bridge.pylontech.console_device import ROUNDS_SHARE, ConsoleReader, Settings, Task
 from bridge.pylontech.console_frame import Refusal
 from bridge.pylontech.values import Values
 
@@ -146,9 +146,11 @@ class Extra2000Device(ConsoleReader):
     # -- the round
 
     def _ask_round(self) -> Iterator[Reading | None]:
-        asking, told = deque(self._to_ask()), False
+        asking, told, waited = deque(self._to_ask()), False, False
         while asking:
             position = asking.popleft()
+            if waited and position in self._silent:
+                continue  # waiting for one takes long enough: the others grow older meanwhile
             try:
                 reply = self._ask_module(position)
             except Refusal as err:
@@ -161,6 +163,7 @@ class Extra2000Device(ConsoleReader):
                 yield None
                 continue
             except NoReply:
+                waited = True
                 self._note_silence(position)
                 if not self._still_there():
                     raise
@@ -191,7 +194,8 @@ class Extra2000Device(ConsoleReader):
 
     def _ask_module(self, position: int) -> Reply[Values]:
         tries = 1 if position in self._silent or self._is_new(position) else 2
-        return self._ask("pwr", position, lambda lines: console.module(lines, position), tries)
+        read: Callable[[Sequence[str]], Values] = lambda lines: console.module(lines, position)  # noqa: E731
+        return self._ask("pwr", position, read, tries=tries, share=ROUNDS_SHARE)
 
     def _may_ask(self, task: Task) -> bool:
         return super()._may_ask(task) and task.position not in self._silent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from tests.pylontech.console_rig import ConsoleRig, check, console, shorten, sta
 from tests.transports.lines import descriptors
 
 Make = Callable[..., ConsoleRig]
+
+WAITED = {"THINKING": console_connection.THINKING, "OTHERS_THINKING": console_connection.OTHERS_THINKING}
+"""How long an answer is waited for where a test does not shorten it."""
 
 
 @pytest.fixture(autouse=True)
@@ -322,6 +326,21 @@ def test_the_retry_brings_what_the_first_try_lost(rig: Make) -> None:
     one.poll()
     assert len(states(one.readings, one.serial(1))) >= 1
     assert sum(one.failures().values()) >= 1
+
+
+@pytest.mark.parametrize("lost", [(b"bat 2",), (b"bat 2", b"pwr")])
+def test_b16_lost_answers_take_nobody_offline(rig: Make, monkeypatch: pytest.MonkeyPatch, lost: tuple[bytes]) -> None:
+    monkeypatch.setattr(console_connection, "THINKING", WAITED["THINKING"])
+    monkeypatch.setattr(console_connection, "OTHERS_THINKING", WAITED["OTHERS_THINKING"])
+    one = rig({"max_age": 5.0}, modules=2)
+    one.settle()
+    for number, words in enumerate(lost, 1):
+        one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = words, True, 1
+        one.poll_until(lambda _, number=number: one.failures().get("no_reply") == number)
+    one.poll(2)
+    for position in (1, 2):
+        told = [reading.at for reading in one.readings if reading.unit.path == one.serial(position)]
+        assert max(later - earlier for earlier, later in pairwise(told)) < 5.0
 
 
 def test_a_busy_module_is_no_module_without_a_name(rig: Make) -> None:

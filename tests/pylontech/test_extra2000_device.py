@@ -13,6 +13,7 @@ from __future__ import annotations
 import termios
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from bridge.pylontech.extra2000_device import Options, Topics
 from tests.pylontech.console_rig import ConsoleRig, check, extra2000, on, shorten, states
 
 Make = Callable[..., ConsoleRig]
+
+THINKING, OTHERS_THINKING = console_connection.THINKING, console_connection.OTHERS_THINKING
+"""How long an answer is waited for where a test does not shorten it."""
 
 BATTERY, BANK = "v/battery_{n}", "v/pylon"
 TOPICS = Topics(battery=BATTERY, bank=BANK)
@@ -139,6 +143,20 @@ def test_a_silent_module_is_asked_more_rarely(rig: Make, monkeypatch: pytest.Mon
     one.poll(10)
     assert one.failures()["no_reply"] == silence
     assert len(states(one.readings, one.serial(1))) >= 10
+
+
+def test_b16_lost_answers_take_nobody_offline(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_connection, "THINKING", THINKING)
+    monkeypatch.setattr(console_connection, "OTHERS_THINKING", OTHERS_THINKING)
+    one = rig({"modules": (1, 2), "max_age": 6.0}, modules=2)
+    one.settle()
+    for number, words in enumerate((b"bat 2", b"pwr 2"), 1):
+        one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = words, True, 1
+        one.poll_until(lambda _, number=number: one.failures().get("no_reply") == number)
+    one.poll_until(lambda new: len(states(new, one.serial(2))) > 1)
+    for position in (1, 2):
+        told = [reading.at for reading in one.readings if reading.unit.path == one.serial(position)]
+        assert max(later - earlier for earlier, later in pairwise(told)) < 6.0
 
 
 # -- the defects
