@@ -76,18 +76,22 @@ class StackDevice(StackReader):
     def _round(self) -> Iterator[Reading | None]:
         if self._in_flight is None:
             self._queue = self._plan()
-        held: tuple[Question, Answer] | None = None
-        while self._in_flight is not None or self._queue:
-            if self._in_flight is None:
-                self._send(self._queue.popleft())
-            yield from self._tell(held)
-            held = self._hear()
-        if self._options.interval == 0 and self._good and not self._has_more_to_do():
-            # the first question of the next round is on the wire while this one's end is published
-            self._queue = self._plan()
-            if self._queue:
-                self._send(self._queue.popleft())
-        yield from self._tell(held, last=True)
+        while True:
+            held: tuple[Question, Answer] | None = None
+            while self._in_flight is not None or self._queue:
+                if self._in_flight is None:
+                    self._send(self._queue.popleft())
+                yield from self._tell(held)
+                held = self._hear()
+            if self._options.interval == 0 and self._good and not self._has_more_to_do():
+                # the first question of the next round is on the wire while this one's end is published
+                self._queue = self._plan()
+                if self._queue:
+                    self._send(self._queue.popleft())
+            yield from self._tell(held, last=True)
+            if self._in_flight is not None or not self._queue:
+                return
+            # a whole group's answer could not be read: its modules are asked one by one, in this round still
 
     def _plan(self) -> deque[Question]:
         """Return the questions of one round."""

@@ -53,7 +53,8 @@ WARNINGS_INTERVAL = 10.0
 UNANSWERED_FOR = 30.0
 """Seconds after which a slow question that was not answered is asked again."""
 GROUP_PAUSE = 10.0
-"""Seconds in which each module is asked by itself where the whole group did not answer, though it can."""
+"""Seconds in which each module is asked by itself where the whole group did not answer, though it can, or where its
+answer could not be read: of one absurd module all others would be silent too."""
 SICK_AFTER = 3
 """Damaged answers in a row after which a module is asked as rarely as a silent one."""
 AGE_STEP = 5.0
@@ -311,11 +312,14 @@ class StackReader:
         info = answer.frame.info
         try:
             records = m.analog_group(info) if asked.command == m.ANALOG else m.alarm_group(info)
-            if len(records) != len(members) or len(members) != members_meant(asked):
-                raise ProtocolError("format", f"{len(records)} modules in a group of {len(members)}", info)
         except ProtocolError as err:
+            self._group_refused_until[asked.address >> 4, asked.command] = time.monotonic() + GROUP_PAUSE
             self._group_failed(replace(asked, again=True), err)
             raise
+        if len(records) != len(members) or len(members) != members_meant(asked):
+            miscount = ProtocolError("format", f"{len(records)} modules in a group of {len(members)}", info)
+            self._group_failed(replace(asked, again=True), miscount)
+            raise miscount
         self._group_answered.add((asked.address >> 4, asked.command))
         at = 2
         for station, values in zip(members, records, strict=True):

@@ -484,6 +484,19 @@ def test_b14_a_groups_answer_is_never_filed_under_another_module(rig: Make, zero
     check(one, one.readings[-6:])
 
 
+@pytest.mark.parametrize("interval", [0.0, 0.05])
+def test_b20_an_absurd_module_does_not_silence_its_group(rig: Make, interval: float) -> None:
+    one = rig({"request": "group", "interval": interval, "modules": (2, 3, 4)}, model="US2000", modules=3)
+    one.poll(3)
+    one.modules[3].override["temperature_3"] = 2731 - 500
+    one.poll(1)
+    one.sim.truth.clear()
+    readings = one.poll(8)
+    assert [len(states(readings, one.serial(address))) >= 8 for address in (2, 3, 4)] == [True, False, True]
+    assert len(one.asked("42 group")) <= 1
+    check(one, readings)
+
+
 # -- the line
 
 
