@@ -57,7 +57,11 @@ GROUP_PAUSE = 10.0
 answer could not be read: of one absurd module all others would be silent too."""
 SICK_AFTER = 3
 """Damaged answers in a row after which a module is asked as rarely as a silent one."""
-AGE_STEP = 5.0
+LEAST_AGE, AGE_STEP = 10.0, 5.0
+ROUNDS = 3
+"""The shortest of how many rounds counts as their pace: one that was held up tells nothing of the next."""
+AGES, AGES_BACK = 4.0, 5.0
+"""For how many rounds readings stay true where a round takes long, and how many must fit for a limit to be lowered."""
 VERSION_ASKED = "version"
 
 Steps: TypeAlias = Generator[Reading | None, None, Any]
@@ -91,7 +95,8 @@ class StackReader:
         self._every |= dict.fromkeys((m.FIRMWARE, *OF_THE_MASTER), options.settings_interval)
         self._every |= dict.fromkeys(INVERTER_SET, WARNINGS_INTERVAL)
         self._of_the_master = OF_THE_MASTER + INVERTER_SET * options.inverter_set
-        self._age = options.max_age or max(10.0, 3 * options.interval)
+        self._least_age = self._age = options.max_age or max(LEAST_AGE, 3 * options.interval)
+        self._durations: deque[float] = deque(maxlen=ROUNDS)
         self._units = Units(options.name, self._age, ROOT_FIELDS + sm.TOLD * options.inverter_set)
         self._set_sources()
         if options.modules != "auto":
@@ -351,8 +356,17 @@ class StackReader:
         return heard
 
     def _note_duration(self, seconds: float) -> None:
-        """Let readings stay true for some rounds at least, where a round takes long."""
-        if self._options.max_age is None and 4 * seconds > self._age:
-            self._age = AGE_STEP * (4 * seconds // AGE_STEP + 1)
-            self._units.set_max_age(self._age)
+        """Let readings stay true for some rounds at least, as long as rounds take long."""
+        self._durations.append(seconds)
+        if self._options.max_age is not None:
+            return
+        pace = min(self._durations)
+        age = self._age
+        if AGES * pace > age:
+            age = AGE_STEP * (AGES * pace // AGE_STEP + 1)
+        elif (fitting := AGE_STEP * (AGES_BACK * pace // AGE_STEP + 1)) < age:
+            age = max(self._least_age, fitting)
+        if age != self._age:
+            self._age = age
+            self._units.set_max_age(age)
             self._set_sources()

@@ -199,8 +199,38 @@ def test_a_long_round_lengthens_the_age_limit(rig: Make, monkeypatch: pytest.Mon
     one = rig(modules=2)
     one.poll(2)
     assert {r.unit.max_age for r in one.readings} == {10.0}
-    one.device._note_duration(4.1)
+    for _ in range(3):
+        one.device._note_duration(4.1)
+    assert {r.unit.max_age for r in one.readings} == {10.0}
+    monkeypatch.setattr(one.device, "_note_duration", lambda seconds: None)
     assert {r.unit.max_age for r in one.poll(1)} == {20.0}
+
+
+def test_one_round_that_was_held_up_does_not_lengthen_it_and_it_shrinks_back(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(3)
+    note = one.device._note_duration
+    note(15.0)
+    note(9.0)
+    assert {r.unit.max_age for r in one.poll(1)} == {10.0}
+    for _ in range(3):
+        note(4.1)
+    assert one.device._units.root.max_age == 20.0
+    for seconds in (4.0, 3.9, 3.8):  # about as long: it does not go up and down
+        note(seconds)
+        assert one.device._units.root.max_age == 20.0
+    one.readings.clear()
+    one.poll(2)
+    assert {r.unit.max_age for r in one.readings[-2:]} == {10.0}
+    assert one.device._sources["measured"].max_age == 10.0
+
+
+def test_the_age_limit_is_the_intervals_own_again(rig: Make) -> None:
+    one = rig({"interval": 8.0}, modules=1)
+    one.poll(1)
+    for seconds in (9.0, 9.0, 9.0, 0.1):
+        one.device._note_duration(seconds)
+    assert one.device._units.root.max_age == 24.0
 
 
 # -- silent, added, removed and swapped modules
