@@ -27,7 +27,7 @@ from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Console, Reply
 from bridge.pylontech.console_frame import Refusal
 from bridge.pylontech.plausible import Watch, check_cells
-from bridge.pylontech.units import Module, Source, Units
+from bridge.pylontech.units import Module, Source, Units, age_limit
 from bridge.pylontech.values import Values, number
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ FOREVER = float("inf")
 ROUNDS_SHARE, OTHERS_SHARE = 3.0, 2.0
 """Which part of the age limit an answer may take to begin: of a round's own question, of all others. So one of each
 may be lost, one after the other, before what the round told last is too old."""
+CELLS_SHARE = 4.0
+"""How much longer than their answers alone the cells of all modules take to be read once: half of the time belongs to
+the rounds, and others are asked too."""
+URGENT = frozenset(field.key for field in (*v.CELL_EXTREMES, k.COLDEST, k.HOTTEST))
+"""What chargers go by of all that cells tell."""
 TOGETHER = 5.0
 """Seconds within which cells and the module's voltage belong together."""
 
@@ -68,6 +73,8 @@ class Settings:
     counters: float
     identity: float
     max_age: float
+    lengthened: bool = False
+    """Whether readings stay true for longer where the cells of all modules take longer to be read."""
 
 
 def settings_of(options: Options) -> Settings:
@@ -178,6 +185,13 @@ class Task:
     def put_off(self, most: float = REFUSED_FOR) -> None:
         self.due, self.pause = time.monotonic() + min(self.pause, most), min(2 * self.pause, REFUSED_FOR)
 
+    def lost(self) -> None:
+        """Note that there was no answer that can be read: it is asked behind the next round, then after pauses."""
+        if self.failed:
+            self.put_off()
+        else:
+            self.pause *= 2
+
 
 class ConsoleReader(ABC):
     """What every console has: modules at positions, and questions that are asked in turn. Owned by one thread."""
@@ -186,11 +200,13 @@ class ConsoleReader(ABC):
     """What the questions of every round tell of a module."""
     ASKED = frozenset(("info", "pwrsys", "pwr", "bat", "stat", "soh", "time"))
     """What is asked besides, now and then."""
+    URGENT: frozenset[str] | None = URGENT
+    """What of the cells' answer is no longer true than the module's reading is, None for all of it."""
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._round = Source("pwr", settings.max_age, watched=True)
+        self._max_age = settings.max_age
         self._questions = [
             question
             for question in _questions(settings)
@@ -353,11 +369,11 @@ class ConsoleReader(ABC):
             except Refusal as err:
                 yield self._refused(task, err)
             except ProtocolError:
-                task.put_off()
+                task.lost()
                 yield None
             except NoReply as err:
                 log.debug("%s: %s", self._settings.name, err)
-                task.put_off()
+                task.lost()
                 return  # there may be nobody to talk to: the next round sees
 
     def _may_ask(self, task: Task) -> bool:
@@ -385,9 +401,30 @@ class ConsoleReader(ABC):
             self._announce(question.fields(reply.values))
             self._units.take_root(question.source, reply.values, reply.at)
             return None
-        if question.name == "bat" and not self._believe_cells(task.position, reply):
+        fields = question.fields(reply.values)
+        if question.name == "bat":
+            return self._file_cells(task.position, question.source, reply, fields)
+        return self._file(task.position, question.source, reply, fields)
+
+    def _file_cells(
+        self, position: int, source: Source, reply: Reply[Values], fields: Sequence[Field]
+    ) -> Reading | None:
+        """Take a module's cells; what chargers go by is not shown under a date much younger than it is."""
+        if not self._believe_cells(position, reply):
             return None
-        return self._file(task.position, question.source, reply, question.fields(reply.values))
+        if self._settings.lengthened:
+            self._lengthen_age()
+        urgent = {key: value for key, value in reply.values.items() if self.URGENT is None or key in self.URGENT}
+        rest = {key: value for key, value in reply.values.items() if key not in urgent}
+        if rest:
+            self._file(position, source, Reply(rest, reply.at), fields)
+        return self._file(position, Source(f"{source.name}, urgent", self._max_age), Reply(urgent, reply.at), fields)
+
+    def _lengthen_age(self) -> None:
+        """Let readings stay true until the cells of all modules were read again."""
+        took = sum(task.took for task in self._tasks.values() if task.question.name == "bat")
+        self._max_age = age_limit(CELLS_SHARE * took, self._max_age, self._settings.max_age)
+        self._units.set_max_age(self._max_age)
 
     def _announce(self, fields: Sequence[Field]) -> None:
         """Let the stack's state have these keys: not before the console told them, null would mean "not known now"."""
@@ -442,9 +479,9 @@ class ConsoleReader(ABC):
 
     def _file_row(self, position: int) -> Reading | None:
         row = self._rows.get(position)
-        if row is None or time.monotonic() - row.at > self._settings.max_age:
+        if row is None or time.monotonic() - row.at > self._max_age:
             return None
-        return self._file(position, self._round, row, self.ROUND_FIELDS)
+        return self._file(position, Source("pwr", self._max_age, watched=True), row, self.ROUND_FIELDS)
 
     def _refused(self, task: Task, err: Refusal) -> Reading | None:
         """Take a no: one for now is heard again soon, one for good rarely; without `info` there is no serial number."""

@@ -67,7 +67,9 @@ class Options(DeviceOptions):
     cells_interval: float = option(5.0, minimum=0, maximum=3600, doc="s between readings of a module's cells")
     identity_interval: float = option(60.0, minimum=5, maximum=86400, doc="s after which a serial number is read again")
     settings_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of counters")
-    max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 30 or three intervals")
+    max_age: float | None = option(
+        None, minimum=2, maximum=86400, doc="s a reading stays true; three intervals, at least 30; more for many cells"
+    )
     topics: Topics = option(Topics(), doc="topics of extra200tomqtt")
     limits: Limits = option(Limits(), doc="what those topics allow chargers, as in a bank")
 
@@ -111,7 +113,8 @@ def _settings_of(options: Options) -> Settings:
         limits=options.cells_interval,
         counters=options.settings_interval,
         identity=options.identity_interval,
-        max_age=options.max_age or max(30.0, 3 * options.interval),
+        max_age=options.max_age or max(30.0, 3 * options.interval, 3 * options.cells_interval),
+        lengthened=options.max_age is None,
     )
 
 
@@ -128,6 +131,7 @@ class Extra2000Device(ConsoleReader):
 
     ROUND_FIELDS = console.PWR_N_FIELDS
     ASKED = frozenset(("info", "pwrsys", "bat", "stat"))
+    URGENT = None  # nothing else tells of the cells
 
     def __init__(self, options: Options, context: Context) -> None:
         self._topics = options.topics
@@ -224,7 +228,7 @@ class Extra2000Device(ConsoleReader):
         if reading is None or (self._topics.battery is None and self._topics.bank is None):
             return
         guard = self._guards.setdefault(reading.unit.path, ModuleGuard(self._limits))
-        guard.take(reading.values, reading.at, self._settings.max_age)
+        guard.take(reading.values, reading.at, self._max_age)
         cells, state = stack.cell_count(dict(reading.values)), dict(reading.values)
         if self._topics.battery is None or not guard.confirmed or not cells or state.get("cell_1_voltage") is None:
             return

@@ -39,7 +39,7 @@ from bridge.pylontech.questions import (
     question,
     record_size,
 )
-from bridge.pylontech.units import Module, Source, Units
+from bridge.pylontech.units import Module, Source, Units, age_limit
 
 if TYPE_CHECKING:
     from bridge.pylontech.device import Options
@@ -57,11 +57,11 @@ GROUP_PAUSE = 10.0
 answer could not be read: of one absurd module all others would be silent too."""
 SICK_AFTER = 3
 """Damaged answers in a row after which a module is asked as rarely as a silent one."""
-LEAST_AGE, AGE_STEP = 10.0, 5.0
+LEAST_AGE = 10.0
 ROUNDS = 3
 """The shortest of how many rounds counts as their pace: one that was held up tells nothing of the next."""
-AGES, AGES_BACK = 4.0, 5.0
-"""For how many rounds readings stay true where a round takes long, and how many must fit for a limit to be lowered."""
+AGES = 4.0
+"""For how many rounds readings stay true where a round takes long."""
 VERSION_ASKED = "version"
 
 Steps: TypeAlias = Generator[Reading | None, None, Any]
@@ -360,12 +360,7 @@ class StackReader:
         self._durations.append(seconds)
         if self._options.max_age is not None:
             return
-        pace = min(self._durations)
-        age = self._age
-        if AGES * pace > age:
-            age = AGE_STEP * (AGES * pace // AGE_STEP + 1)
-        elif (fitting := AGE_STEP * (AGES_BACK * pace // AGE_STEP + 1)) < age:
-            age = max(self._least_age, fitting)
+        age = age_limit(AGES * min(self._durations), self._age, self._least_age)
         if age != self._age:
             self._age = age
             self._units.set_max_age(age)

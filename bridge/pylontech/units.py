@@ -25,6 +25,16 @@ log = logging.getLogger(__name__)
 MANUFACTURER = "Pylontech"
 UNFIT = frozenset("+#/$ ")
 """Characters that a serial number used as a topic level cannot have."""
+AGE_STEP, AGE_BACK = 5.0, 1.25
+"""Seconds in which an age limit goes up and down, and by how much a lower one must suffice: it does not flicker."""
+
+
+def age_limit(wanted: float, limit: float, least: float) -> float:
+    """Return the age limit in place of `limit` where `wanted` seconds are needed, `least` at least."""
+    if wanted > limit:
+        return AGE_STEP * (wanted // AGE_STEP + 1)
+    fitting = AGE_STEP * (AGE_BACK * wanted // AGE_STEP + 1)
+    return max(least, fitting) if fitting < limit else limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,6 +343,23 @@ def test_b16_lost_answers_take_nobody_offline(rig: Make, monkeypatch: pytest.Mon
         assert max(later - earlier for earlier, later in pairwise(told)) < 5.0
 
 
+def test_what_chargers_go_by_is_true_for_no_longer_than_the_modules_reading(rig: Make) -> None:
+    one = rig({"max_age": 1.0}, modules=2)
+    one.settle()
+    serial = one.serial(2)
+
+    def lame(said: bytes) -> bytes:
+        # neither its row nor its cells can be read, but what it says of its events
+        return said.replace(b"\n2 ", b"\n? ") if said.startswith(b"pwr\n") else said.replace(b"mAH", b"mA?")
+
+    one.sim.faults.mutate = lambda said: said if said.startswith(b"pwr 2") else lame(said)
+    one.poll_until(lambda new: states(new, serial)[-1:] and states(new, serial)[-1]["cell_max_voltage"] is None)
+    state = states(one.readings, serial)[-1]
+    assert state["voltage"] is not None
+    assert state["cell_1_voltage"] is not None  # that is shown, and may be some rounds old
+    check(one)
+
+
 def test_a_busy_module_is_no_module_without_a_name(rig: Make) -> None:
     one = rig(modules=2)
     one.sim.faults.busy, one.sim.faults.busy_with_success = frozenset({2}), True

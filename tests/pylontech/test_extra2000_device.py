@@ -159,6 +159,32 @@ def test_b16_lost_answers_take_nobody_offline(rig: Make, monkeypatch: pytest.Mon
         assert max(later - earlier for earlier, later in pairwise(told)) < 6.0
 
 
+def test_cells_are_true_for_no_longer_than_the_modules_reading(rig: Make) -> None:
+    one = rig({"modules": (1, 2), "max_age": 1.0}, modules=2)
+    one.settle()
+    one.poll_until(lambda new: states(new, one.serial(2))[-1:] and states(new, one.serial(2))[-1]["cell_max_voltage"])
+    one.sim.faults.only, one.sim.faults.mutate = b"bat 2", lambda said: said.replace(b"mAH", b"mA?")
+    struck = time.monotonic()
+    one.poll_until(lambda _: time.monotonic() > struck + 1.5)
+    state = states(one.readings, one.serial(2))[-1]
+    assert state["voltage"] is not None
+    assert (state["cell_max_voltage"], state["cell_1_voltage"]) == (None, None)
+    assert states(one.readings, one.serial(1))[-1]["cell_max_voltage"] is not None
+    check(one)
+
+
+def test_readings_stay_true_for_longer_where_the_cells_of_all_take_longer(rig: Make) -> None:
+    one = rig({"modules": (1, 2)}, modules=2)
+    one.settle()
+    assert {reading.unit.max_age for reading in one.readings} == {30.0}
+    for position in (1, 2):
+        one.device._tasks["bat", position].took = 8.0
+    one.device._lengthen_age()
+    assert 65.0 in {reading.unit.max_age for reading in one.poll()}
+    one.poll_until(lambda new: new and new[-1].unit.max_age == 30.0)
+    assert rig({"max_age": 20.0}, modules=1).device._settings.lengthened is False
+
+
 # -- the defects
 
 
@@ -276,8 +302,8 @@ def test_defect_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig:
     one.poll(3)
     assert on(one.readings, "v/battery_2") == []
     one.sim.stack.modules[2].silent = False
-    message = until_bank(one, lambda message: message["System"]["NrOfModulesOnline"] == 3)
-    assert message["Info"]["MaxChargeCurrent"] == 75.0
+    until_bank(one, lambda message: message["System"]["NrOfModulesOnline"] == 3)
+    until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] == 75.0)  # as soon as its cells are known anew
 
 
 def test_defect_d12_protections_are_alarms_of_level_two(rig: Make) -> None:
