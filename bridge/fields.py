@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 Value: TypeAlias = float | int | str | bool | None
@@ -96,6 +97,15 @@ class Channel(Enum):
     """What became of a command to set something: an answer, given once."""
     COMPAT = "compat"
     """What another program's scheme would tell, for the sink that carries that scheme; `topic` is below its root."""
+
+
+@lru_cache(maxsize=1024)
+def topic_level(path: str) -> str:
+    """Return a unit's path as one level of a topic, whatever characters a device has put into it.
+
+    Over a control character in a topic a broker ends the connection, and over a retained one again each time.
+    """
+    return "".join(one if one.isprintable() and one not in "+#/" else "_" for one in path)
 
 
 class Unit(NamedTuple):

@@ -89,7 +89,9 @@ def percent(text: str) -> Value:
 
 
 def words(text: str) -> Value:
-    """Return a text as it is, None for "-" and for nothing."""
+    """Return a text as it is, None for "-" and for nothing. Raises ProtocolError "format" for what cannot be shown."""
+    if not text.isprintable():
+        raise ProtocolError("format", f"{text[:40]!r} is no text")
     return None if text in ("-", "") else text
 
 

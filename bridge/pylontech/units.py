@@ -10,6 +10,7 @@ living answers is true any more takes part in nothing. What two readings have in
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -23,8 +24,8 @@ from bridge.pylontech.values import Values
 log = logging.getLogger(__name__)
 
 MANUFACTURER = "Pylontech"
-UNFIT = frozenset("+#/$ ")
-"""Characters that a serial number used as a topic level cannot have."""
+_FIT = re.compile(r"(?![0-9]{1,3}$)[A-Za-z0-9?.:_-]{1,64}")
+"""A serial number that can be the level of a topic, and is no place."""
 AGE_STEP, AGE_BACK = 5.0, 1.25
 """Seconds in which an age limit goes up and down, and by how much a lower one must suffice: it does not flicker."""
 
@@ -237,7 +238,7 @@ class Units:
             if gone is not None and gone.place is not None:
                 self.places.pop(gone.place, None)
             serial = None
-        known = serial is not None and not UNFIT & set(serial)
+        known = serial is not None and _FIT.fullmatch(serial)
         path = serial if known and serial is not None else place
         module = self._modules.get(path)
         if module is None:

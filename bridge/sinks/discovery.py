@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bridge.fields import Channel, Field, Reading, Unit
+from bridge.fields import Channel, Field, Reading, Unit, topic_level
 from bridge.sinks import homeassistant as ha
 from bridge.statefile import StateFile
 
@@ -107,7 +107,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        return f"{self.device}/{self.path}" if self.path else self.device
+        return f"{self.device}/{topic_level(self.path)}" if self.path else self.device
 
     def learn(self, unit: Unit, now: float) -> None:
         """Take up what a unit says of itself; what it said before stays, and what is news starts the wait anew."""

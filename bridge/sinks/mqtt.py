@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge.config import Mqtt
 from bridge.errors import CommandError
-from bridge.fields import Channel, Reading, Unit
+from bridge.fields import Channel, Reading, Unit, topic_level
 from bridge.inbox import Command, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.sinks.broker import Broker
 from bridge.sinks.outbox import Message
@@ -176,7 +176,7 @@ class MqttSink:
         return self.broker.close([self._status(b"offline")], seconds)
 
     def _of(self, device: str, unit: Unit) -> str:
-        return f"{self._base}/{device}/{unit.path}" if unit.path else f"{self._base}/{device}"
+        return f"{self._base}/{device}/{topic_level(unit.path)}" if unit.path else f"{self._base}/{device}"
 
     def _begin(self, device: str, unit: Unit) -> str:
         """Return the topic of a unit's states, at its first one; what the run before knew of its settings is gone.

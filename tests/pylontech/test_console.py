@@ -388,3 +388,11 @@ def test_the_end_of_an_answer_is_announced_before_it_can_be_missed() -> None:
             first += console_connection.GATHERED
             assert first < len(whole), "it would sleep over the prompt"
             decoder.receive(whole[first - console_connection.GATHERED : first])
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\x07", "\x7f"])
+def test_a_name_with_a_control_character_is_refused(character: str) -> None:
+    said = ["Device address      : 1", "Manufacturer        : Pylon", f"Barcode             : PPT{character}CR"]
+    with pytest.raises(ProtocolError, match="is no text"):
+        console.identity(said, 1)
+    assert console.identity([line.replace(character, "1") for line in said], 1)["serial"] == "PPT1CR"

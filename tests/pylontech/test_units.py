@@ -45,7 +45,7 @@ def test_a_module_without_a_serial_number_is_its_place(units: Units) -> None:
     assert (module.path, module.serial) == ("2", None)
 
 
-@pytest.mark.parametrize("serial", ["A/B", "A+", "#", "$A", "A B"])
+@pytest.mark.parametrize("serial", ["A/B", "A+", "#", "$A", "A B", "A\x1b", "A\0", "Ä", "3", "A" * 65])
 def test_a_serial_number_that_is_no_topic_level_names_nothing(units: Units, serial: str) -> None:
     module = known(units, "2", serial)
     assert (module.path, module.serial) == ("2", serial)

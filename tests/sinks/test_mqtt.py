@@ -192,6 +192,17 @@ def test_a_state_carries_its_keys_and_a_time_stamp_and_is_retained(site: Site) -
     assert site.now_retained("b/roof/P1/state") == message.payload
 
 
+def test_no_character_of_a_units_path_ends_the_connection_or_is_a_level(site: Site) -> None:
+    sink = site.start()
+    odd = MODULE._replace(path="P\x1b[3\0+#/\ud800Ä")
+    sink.take("roof", Reading(odd, {"count": 1, "voltage": None}, time.monotonic()))
+    sink.presence("roof", odd, True)
+    level = "b/roof/P_[3_____Ä"
+    site.recorder.wait(f"{level}/state")
+    assert site.recorder.wait(f"{level}/availability").payload == b"online"
+    assert sink.broker.connects == 1
+
+
 def test_states_are_not_retained_when_so_configured(site: Site) -> None:
     sink = site.start(retain_states=False)
     sink.take("roof", Reading(DEVICE, {"count": 1, "voltage": 50.0}, time.monotonic()))
