@@ -30,8 +30,11 @@ from bridge.pylontech.console_frame import Refusal
 from bridge.pylontech.values import Values
 
 MOST_MODULES = 16
-PROBE_PAUSE = 30.0
-"""Seconds between two looks for a module behind the last one, where modules are not listed."""
+PROBE_PAUSE, PROBE_SHARE = 10.0, 10.0
+"""Seconds between two looks for a module where nobody is known, and how many times as long as the last look took at
+least: where modules are not listed. Every other look goes where one is likely to be, behind the last or in a gap."""
+BEHIND = 2
+"""How many numbers behind the last module are likely ones."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds before a silent module is asked again: at first, and at last."""
 
@@ -142,18 +145,25 @@ class Extra2000Device(ConsoleReader):
     def _learn_anew(self) -> None:
         super()._learn_anew()
         self._silent: dict[int, _Silence] = {}
+        self._look_everywhere = True
+        self._probe_due = 0.0
+        self._probe_last = self._likely_last = 0
+        self._likely_turn = True
 
     def refresh(self) -> None:
         super().refresh()
         self._silent.clear()
+        self._look_everywhere = True
 
     # -- the round
 
     def _ask_round(self) -> Iterator[Reading | None]:
-        asking, told, waited = deque(self._to_ask()), False, False
+        looking = self._look_everywhere or not self._known()
+        asking, told, waited, asked = deque(self._to_ask()), False, False, set[int]()
         while asking:
             position = asking.popleft()
-            if waited and position in self._silent:
+            asked.add(position)
+            if waited and (position in self._silent or (self._is_stray(position) and not looking)):
                 continue  # waiting for one takes long enough: the others grow older meanwhile
             try:
                 reply = self._ask_module(position)
@@ -173,10 +183,11 @@ class Extra2000Device(ConsoleReader):
                     raise
                 yield None
                 continue
-            if self._settings.modules is None and not asking and self._is_new(position) and position < MOST_MODULES:
-                asking.append(position + 1)
+            stray = self._is_stray(position)
             self._silent.pop(position, None)
             self._present(position)
+            if stray:
+                asking += [likely for likely in self._likely() if likely not in asked and likely not in asking]
             self._rows[position] = reply
             told = True
             yield from self._readings(position)
@@ -186,28 +197,63 @@ class Extra2000Device(ConsoleReader):
             yield self._bank_reading(whole, self._topics.bank)
 
     def _to_ask(self) -> list[int]:
-        """Return whom to ask in this round: who is not in a pause, and now and then the place behind the last."""
+        """Return whom to ask in this round: who is not in a pause, and now and then where nobody is known."""
         now = time.monotonic()
-        known = sorted({*self._positions(), *(int(place) for place in self._units.places)})
-        listed = list(self._settings.modules or [*known, max(known, default=0) + 1])
+        listed = list(self._settings.modules or self._known())
         resting = {position for position, silence in self._silent.items() if silence.due > now}
-        return [position for position in listed if position not in resting and position <= MOST_MODULES]
+        strangers = self._strangers(now) if self._settings.modules is None else []
+        return [*(position for position in listed if position not in resting), *strangers]
 
-    def _is_new(self, position: int) -> bool:
-        return position not in self._positions()
+    def _known(self) -> list[int]:
+        """Return the numbers where modules are, or were."""
+        return sorted({*self._positions(), *(int(place) for place in self._units.places)})
+
+    def _likely(self) -> list[int]:
+        """Return the numbers where nobody is known and somebody may be: gaps, and behind the last."""
+        known = self._known()
+        last = min(MOST_MODULES, max(known, default=0) + BEHIND)
+        return [position for position in range(1, last + 1) if position not in known]
+
+    def _strangers(self, now: float) -> list[int]:
+        """Return at which numbers to look for a module in this round: all likely ones at first, then one at a time."""
+        likely, known = self._likely(), self._known()
+        looking, self._look_everywhere = self._look_everywhere, False
+        if looking and known:
+            return likely
+        others = [position for position in range(1, MOST_MODULES + 1) if position not in known]
+        if now < self._probe_due or not others:
+            return [] if known else likely
+        if known and self._likely_turn and likely:
+            position = self._likely_last = next((one for one in likely if one > self._likely_last), likely[0])
+        else:
+            position = self._probe_last = next((one for one in others if one > self._probe_last), others[0])
+        self._likely_turn = not self._likely_turn
+        return [position] if known else [*likely, *{position}.difference(likely)]
+
+    def _is_stray(self, position: int) -> bool:
+        """Whether it is a number where nobody is known or listed."""
+        return self._settings.modules is None and position not in self._known()
 
     def _ask_module(self, position: int) -> Reply[Values]:
-        tries = 1 if position in self._silent or self._is_new(position) else 2
+        stray = self._is_stray(position)
+        tries = 1 if position in self._silent or stray else 2
         read: Callable[[Sequence[str]], Values] = lambda lines: console.module(lines, position)  # noqa: E731
-        return self._ask("pwr", position, read, tries=tries, share=ROUNDS_SHARE)
+        began = time.monotonic()
+        try:
+            return self._ask("pwr", position, read, tries=tries, share=ROUNDS_SHARE)
+        finally:
+            if stray:
+                now = time.monotonic()
+                self._probe_due = now + max(PROBE_PAUSE, PROBE_SHARE * (now - began))
 
     def _may_ask(self, task: Task) -> bool:
         return super()._may_ask(task) and task.position not in self._silent
 
     def _note_silence(self, position: int) -> None:
-        pause = PROBE_PAUSE if self._is_new(position) and self._settings.modules is None else FIRST_PAUSE
+        if self._is_stray(position):
+            return  # nobody is missed there; that it is asked again is settled by _strangers
         before = self._silent.get(position)
-        pause = min(LONGEST_PAUSE, 2 * before.pause) if before is not None else pause
+        pause = min(LONGEST_PAUSE, 2 * before.pause) if before is not None else FIRST_PAUSE
         self._silent[position] = _Silence(time.monotonic() + pause, pause)
 
     def _still_there(self) -> bool:

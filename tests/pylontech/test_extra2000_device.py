@@ -159,6 +159,41 @@ def test_b16_lost_answers_take_nobody_offline(rig: Make, monkeypatch: pytest.Mon
         assert max(later - earlier for earlier, later in pairwise(told)) < 6.0
 
 
+@pytest.mark.parametrize("absent", [{1}, {2}, {2, 4}, {4, 5}])
+def test_b18_modules_behind_one_that_is_missing_are_found_at_the_start(rig: Make, absent: set[int]) -> None:
+    one = rig(modules=5)
+    for position in absent:
+        one.sim.stack.modules[position].unreachable = True
+    one.poll()
+    assert set(one.device._positions()) == {1, 2, 3, 4, 5} - absent
+    one.poll(5)
+    check(one)
+
+
+def test_b18_every_number_is_looked_at_now_and_then(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=6)
+    for position in (2, 3, 4, 5):
+        one.sim.stack.modules[position].unreachable = True
+    one.poll(5)
+    assert one.device._positions() == [1]  # two in a row are missing
+    asked: list[int] = []
+    ask = one.device._ask_module
+    monkeypatch.setattr(one.device, "_ask_module", lambda position: asked.append(position) or ask(position))
+    one.poll(5)
+    assert set(asked) == {1}  # not at once again
+    monkeypatch.setattr(extra2000_device, "PROBE_PAUSE", 0.0)
+    monkeypatch.setattr(extra2000_device, "PROBE_SHARE", 0.0)
+    one.device._probe_due = 0.0
+    one.poll_until(lambda new: states(new, one.serial(6)))
+    one.poll(40)
+    assert set(asked) == set(range(1, 17))
+    strangers = [position for position in asked if position not in (1, 6)]
+    assert sum(position in (2, 3, 4, 5, 7, 8) for position in strangers) >= len(strangers) // 2
+    one.sim.stack.modules[3].unreachable = False
+    one.poll_until(lambda new: states(new, one.serial(3)))
+    check(one)
+
+
 def test_cells_are_true_for_no_longer_than_the_modules_reading(rig: Make) -> None:
     one = rig({"modules": (1, 2), "max_age": 1.0}, modules=2)
     one.settle()
