@@ -34,7 +34,15 @@ from bridge.fields import (
 )
 from bridge.pylontech import values as v
 from bridge.pylontech.frame import encode
-from bridge.pylontech.plausible import RANGES, check_capacity, check_cells, check_ranges, ranges_of, refuse
+from bridge.pylontech.plausible import (
+    RANGES,
+    check_capacity,
+    check_cells,
+    check_ranges,
+    ranges_of,
+    ranges_of_all,
+    refuse,
+)
 from bridge.pylontech.values import Values
 
 DIAGNOSTIC, HIDDEN = Level.DIAGNOSTIC, Level.HIDDEN
@@ -473,6 +481,7 @@ PARAMETER_ROWS = Payload("system parameters", (
     Row(_hidden("discharge_current_protection", CURRENT, "Discharge current protection"), "h", magnitude),
 ))
 """Fixed protection levels, not the live limits; answered for the model, not for one module."""
+PARAMETER_RANGES = ranges_of_all(PARAMETER_ROWS.fields)
 
 IDENTITY_ROWS = Payload("manufacturer", (
     Row(v.MODEL, "10s", text),
@@ -521,9 +530,14 @@ def _management_record(info: bytes, at: int) -> Values:
 
 
 def parameters(info: bytes) -> Values:
-    """Return the protection levels of a 47h reply; keys: PARAMETER_ROWS.fields. Raises ProtocolError "length"."""
+    """Return the protection levels of a 47h reply; keys: PARAMETER_ROWS.fields.
+
+    Raises ProtocolError: "length", "implausible".
+    """
     check_end(info, 1 + PARAMETER_ROWS.size, 0)
-    return PARAMETER_ROWS.decode(info, 1)
+    values = PARAMETER_ROWS.decode(info, 1)
+    check_ranges(values, ranges=PARAMETER_RANGES)
+    return values
 
 
 def identity(info: bytes) -> Values:

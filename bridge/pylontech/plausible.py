@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bridge import battery as k
 from bridge.errors import ProtocolError
-from bridge.fields import Field
+from bridge.fields import BATTERY_VOLTAGE, CELL_VOLTAGE, CURRENT, TEMPERATURE, Field
 from bridge.pylontech import values as v
 from bridge.pylontech.values import Values, number
 
@@ -42,6 +42,13 @@ RANGES = {
     k.CELL_COUNT.key:              (4.0, 32.0),
 }
 """Lowest and highest value a module can have, in the value's own unit."""
+KINDS = {
+    CELL_VOLTAGE: RANGES[k.CELL_MAX.key],
+    BATTERY_VOLTAGE: RANGES[k.VOLTAGE.key],
+    CURRENT:        (-400.0, 400.0),
+    TEMPERATURE: RANGES[k.TEMPERATURE.key],
+}
+"""The same for any other value of a kind, but not for differences."""
 # fmt: on
 
 CELL_MISMATCH = 0.033
@@ -71,6 +78,12 @@ SUMMED = {
 def ranges_of(fields: Iterable[Field]) -> dict[str, tuple[float, float]]:
     """Return those of RANGES that values of such fields can have."""
     return {field.key: RANGES[field.key] for field in fields if field.key in RANGES}
+
+
+def ranges_of_all(fields: Iterable[Field]) -> dict[str, tuple[float, float]]:
+    """Return the ranges of such fields: their own, else what is possible for their kind."""
+    found = {field.key: RANGES.get(field.key) or KINDS.get(field.quantity) for field in fields}
+    return {key: ends for key, ends in found.items() if ends is not None}
 
 
 def check_ranges(values: Values, modules: int = 1, ranges: Mapping[str, tuple[float, float]] = RANGES) -> None:

@@ -14,13 +14,20 @@ Source: ai-republic/bms-to-inverter, dalathegreat/Battery-Emulator, Fahmula/esph
 from __future__ import annotations
 
 from bridge import battery as k
-from bridge.fields import PROBLEM, TEMPERATURE, Field, Level
+from bridge.fields import PROBLEM, TEMPERATURE, Field, Level, Value
 from bridge.pylontech import messages as m
 from bridge.pylontech import stack
-from bridge.pylontech.plausible import check_ranges
+from bridge.pylontech.plausible import RANGES, check_ranges, ranges_of_all
 from bridge.pylontech.values import Values
 
 DIAGNOSTIC = Level.DIAGNOSTIC
+
+
+
+def _celsius(raw: int) -> Value:
+    """Return 0.1 K above -273.1 °C as °C, None where a battery that has no such value fills its place."""
+    return None if raw in m.ABSENT_SENSOR else m.celsius(raw)
+
 
 # fmt: off
 SYSTEM_ANALOG_ROWS = m.Payload("system analog values", (
@@ -37,18 +44,24 @@ SYSTEM_ANALOG_ROWS = m.Payload("system analog values", (
     m.Row(k.CELL_MIN, "H", m.milli),
     m.Row(stack.CELL_MIN_MODULE, "B", str),
     m.Row(k.CELL_MIN_NUMBER, "B"),
-    m.Row(Field("cell_average_temperature", TEMPERATURE, "Average cell temperature", level=DIAGNOSTIC), "H", m.celsius),
-    m.Row(k.HOTTEST, "H", m.celsius),
+    m.Row(Field("cell_average_temperature", TEMPERATURE, "Average cell temperature", level=DIAGNOSTIC), "H", _celsius),
+    m.Row(k.HOTTEST, "H", _celsius),
     m.Row(stack.HOTTEST_MODULE, "Bx", str),
-    m.Row(k.COLDEST, "H", m.celsius),
+    m.Row(k.COLDEST, "H", _celsius),
     m.Row(stack.COLDEST_MODULE, "Bx", str),
-    m.Row(k.MOS_TEMPERATURE, "H", m.celsius),
-    m.Row(Field("mos_max_temperature", TEMPERATURE, "Highest MOSFET temperature", level=DIAGNOSTIC), "H2x", m.celsius),
-    m.Row(Field("mos_min_temperature", TEMPERATURE, "Lowest MOSFET temperature", level=DIAGNOSTIC), "H2x", m.celsius),
-    m.Row(k.TEMPERATURE, "H", m.celsius),
-    m.Row(Field("max_temperature", TEMPERATURE, "Highest module temperature", level=DIAGNOSTIC), "H2x", m.celsius),
-    m.Row(Field("min_temperature", TEMPERATURE, "Lowest module temperature", level=DIAGNOSTIC), "H2x", m.celsius),
+    m.Row(k.MOS_TEMPERATURE, "H", _celsius),
+    m.Row(Field("mos_max_temperature", TEMPERATURE, "Highest MOSFET temperature", level=DIAGNOSTIC), "H2x", _celsius),
+    m.Row(Field("mos_min_temperature", TEMPERATURE, "Lowest MOSFET temperature", level=DIAGNOSTIC), "H2x", _celsius),
+    m.Row(k.TEMPERATURE, "H", _celsius),
+    m.Row(Field("max_temperature", TEMPERATURE, "Highest module temperature", level=DIAGNOSTIC), "H2x", _celsius),
+    m.Row(Field("min_temperature", TEMPERATURE, "Lowest module temperature", level=DIAGNOSTIC), "H2x", _celsius),
 ))
+SYSTEM_RANGES = ranges_of_all(SYSTEM_ANALOG_ROWS.fields) | {
+    stack.SOH_MIN.key: RANGES[k.SOH.key],
+    stack.CYCLES_AVERAGE.key: RANGES[k.CYCLES.key],
+    "mos_max_temperature": RANGES[k.MOS_TEMPERATURE.key],
+    "mos_min_temperature": RANGES[k.MOS_TEMPERATURE.key],
+}
 SYSTEM_MANAGEMENT_ROWS = m.Payload("system management", (
     m.Row(k.CHARGE_VOLTAGE_LIMIT, "H", m.milli),
     # unconfirmed: both current limits behind them count in 10 mA or in 100 mA; so they are not read
@@ -90,7 +103,7 @@ def system_analog(info: bytes) -> Values:
     """Return a stack's values from a 61h reply overheard between an inverter and a battery. Raises ProtocolError."""
     m.check_end(info, SYSTEM_ANALOG_ROWS.size, 0)
     values = SYSTEM_ANALOG_ROWS.decode(info)
-    check_ranges(values)
+    check_ranges(values, ranges=SYSTEM_RANGES)
     return values
 
 

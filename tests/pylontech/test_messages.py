@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections import Counter
 
 import pytest
@@ -312,3 +313,41 @@ def test_a_captured_frame_is_read_at_another_address_only_by_asking_it() -> None
     with pytest.raises(ProtocolError, match="foreign"):
         reply_info(frame, 2)
     assert messages.analog(reply_info(frame, 5), 5)["current"] == -2.6
+
+
+def system_analog(**words: int) -> bytes:
+    """Return a 61h payload with these temperatures in 0.1 K."""
+    warm = {"cells": 2981, "hottest": 2991, "coldest": 2971, "mos": 3001, "mos_max": 3011, "mos_min": 2991,
+            "board": 2981, "board_max": 2991, "board_min": 2971}  # fmt: skip
+    ends = [value for name, one in (warm | words).items() for value in ((one,) if name in ONE else (one, 0x0101))]
+    return struct.pack(">HhBHHBBHHHH", 49900, 0, 60, 100, 120, 99, 98, 3330, 0x0102, 3320, 0x0103) + struct.pack(
+        f">{len(ends)}H", *ends
+    )
+
+
+ONE = ("cells", "mos", "board")
+"""Averages: no module and cell stand behind them."""
+
+
+@pytest.mark.parametrize("padding", [0x0000, 0xFFFF])
+def test_where_a_battery_has_no_such_temperature_it_is_not_known(padding: int) -> None:
+    assert system_messages.system_analog(system_analog())["max_temperature"] == 26.0
+    values = system_messages.system_analog(system_analog(mos_max=padding, board=padding, board_min=padding))
+    assert [values[key] for key in ("mos_max_temperature", "temperature", "min_temperature")] == [None] * 3
+    assert (values["mos_min_temperature"], values["soh_min"]) == (26.0, 98)
+
+
+@pytest.mark.parametrize("field", ["cells", "mos_max", "mos_min", "board_max", "board_min"])
+def test_a_61h_reply_with_an_impossible_temperature_is_refused(field: str) -> None:
+    for word in (1, 2731 - 600, 2731 + 1600):
+        with pytest.raises(ProtocolError, match="implausible"):
+            system_messages.system_analog(system_analog(**{field: word}))
+
+
+@pytest.mark.parametrize("word", range(12))
+def test_a_47h_reply_with_an_impossible_level_is_refused(word: int) -> None:
+    levels = [3650, 3050, 2800, 3331, 2631, 1000, 54000, 46000, 43000, 3331, 2631, 0x10000 - 1000]
+    assert messages.parameters(b"\0" + struct.pack(">12H", *levels))["charge_current_protection"] == 100.0
+    levels[word] = 200 if word in (6, 7, 8) else 0x8001
+    with pytest.raises(ProtocolError, match="implausible"):
+        messages.parameters(b"\0" + struct.pack(">12H", *levels))
