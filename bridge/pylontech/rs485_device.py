@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 from bridge import battery as k
@@ -42,6 +43,9 @@ GIVE_UP_SCAN = 2
 FOUND_WITHIN = 45.0
 """Seconds in which every address without a module is asked once."""
 LEAST_BETWEEN_PROBES = 2.0
+"""Seconds at least from one poll that looks for added modules to the next that does."""
+LOOKING = 1.0
+"""Seconds of silence after which a poll looks no further."""
 NAMELESS = 12
 """Times that a module must keep its serial number to itself to be believed to have lost it."""
 
@@ -167,21 +171,33 @@ class StackDevice(StackReader):
             yield from self._find(min(silent, key=lambda station: station.retry_at))
         if self._scan_wanted:
             yield from self._scan()
-        stranger = self._stranger(time.monotonic())
-        if stranger is not None:
+        yield from self._look_for_strangers()
+        if self._root_news:
+            yield from self._tell(None, last=True)
+
+    def _look_for_strangers(self) -> Steps:
+        """Ask addresses where a module may have been added: one, or as many as it takes where polls are rare."""
+        began = time.monotonic()
+        if self._stranger(began) is None:
+            return
+        count, pause = self._probes()
+        for _ in range(count):
+            self._probe_due = 0.0
+            stranger = self._stranger(began)
+            if stranger is None:
+                break
             if self._gap_is_next():
                 self._gap_last = stranger
             else:
                 self._probe_last = stranger
             alive = yield from self._probe(stranger)
             if alive and stranger in self._stations:
-                # where somebody is found, more may be: the next address is asked behind the next round
-                self._probe_due = 0.0
-            else:
-                self._probe_due = time.monotonic() + self._between_probes()
-                self._gap_turn = not self._gap_turn
-        if self._root_news:
-            yield from self._tell(None, last=True)
+                return  # where somebody is found, more may be: the next address is asked behind the next round
+            self._gap_turn = not self._gap_turn
+            if time.monotonic() - began >= LOOKING:
+                break
+        # at a line that is kept busy the pause is one without probes, else it is told by the polls
+        self._probe_due = (began if self._options.interval else time.monotonic()) + pause
 
     def _look_everywhere(self) -> Iterator[Reading | None]:
         """Ask one more, whoever has waited longest: nobody answered, so the line has time."""
@@ -223,10 +239,18 @@ class StackDevice(StackReader):
         last = {address >> 4: address for address in sorted(self._stations)}
         return [address for address in self._strangers() if address < last.get(address >> 4, 0)]
 
-    def _between_probes(self) -> float:
-        """Return the seconds from one probe to the next, so that every address has its turn in FOUND_WITHIN."""
-        probes = len(self._strangers()) * (2 if self._gaps() else 1)
-        return max(LEAST_BETWEEN_PROBES, FOUND_WITHIN / max(1, probes))
+    def _probes(self) -> tuple[int, float]:
+        """Return how many addresses to ask in one poll, and how soon again, so that each has its turn in FOUND_WITHIN.
+
+        A line that is kept busy (no interval) is asked for one at a time, however long that takes.
+        """
+        probes = max(1, len(self._strangers()) * (2 if self._gaps() else 1))
+        interval = self._options.interval
+        if not interval:
+            return 1, max(LEAST_BETWEEN_PROBES, FOUND_WITHIN / probes)
+        count = ceil(probes * max(interval, LEAST_BETWEEN_PROBES) / FOUND_WITHIN)
+        # the next poll that is due counts, and that comes an interval later at most
+        return min(count, probes), max(LEAST_BETWEEN_PROBES - interval / 2, count * FOUND_WITHIN / probes - interval)
 
     def _scan(self) -> Steps:
         """Look at each group from its master on, until two in a row are silent."""

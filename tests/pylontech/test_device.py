@@ -353,9 +353,61 @@ def test_modules_behind_two_silent_ones_are_found_one_after_the_other(rig: Make)
     check(one, one.readings[-10:])
 
 
-def test_every_address_is_looked_at_within_a_minute() -> None:
-    # one group: 11 addresses without a module at most, one after the other
-    assert rs485_device.FOUND_WITHIN + 11 * 1.0 < 60
+class Probes:
+    """Notes which addresses are asked for an added module, at which poll, and asks nobody."""
+
+    def __init__(self, one: Rig, monkeypatch: pytest.MonkeyPatch, silence: float = 0.0) -> None:
+        self.one, self.clock, self.asked = one, OwnClock(), list[tuple[float, int]]()
+        self.silence = silence
+        monkeypatch.setattr(rs485_device, "time", self.clock)
+        one.device._probe = self._probe
+
+    def _probe(self, address: int) -> Iterator[None]:
+        self.asked.append((self.clock.now, address))
+        self.clock.now += self.silence
+        return False
+        yield
+
+    def polls(self, seconds: float, interval: float) -> list[int]:
+        """Poll for so long; return how many addresses each poll asked."""
+        counts, end = list[int](), self.clock.now + seconds
+        while self.clock.now < end:
+            began, before = self.clock.now, len(self.asked)
+            self.one.poll()
+            counts.append(len(self.asked) - before)
+            self.clock.now = max(began + interval, self.clock.now)
+        return counts
+
+
+@pytest.mark.parametrize(
+    ("interval", "groups"),
+    [(0.5, 1), (1.0, 1), (2.0, 1), (2.7, 1), (3.0, 1), (4.5, 1), (10.0, 1), (30.0, 1), (60.0, 1), (1.0, 4), (1.0, 8)],
+)
+def test_b18_every_address_is_looked_at_within_a_minute(
+    rig: Make, monkeypatch: pytest.MonkeyPatch, interval: float, groups: int
+) -> None:
+    one = rig({"interval": interval, "groups": tuple(range(groups))}, modules=2)
+    one.poll(2)
+    strangers = set(one.device._strangers())
+    probes = Probes(one, monkeypatch)
+    probes.polls(max(45.0, interval) + interval, interval)
+    assert {address for _, address in probes.asked} == strangers
+
+
+def test_a_poll_is_not_held_up_for_long_by_empty_addresses(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig({"interval": 30.0, "groups": (0, 1, 2)}, modules=2)
+    one.poll(2)
+    assert max(Probes(one, monkeypatch, silence=0.25).polls(120.0, 30.0)) == 4
+
+
+def test_a_line_that_is_kept_busy_is_asked_for_one_address_every_two_seconds_at_most(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig({"groups": (0, 1, 2, 3)}, modules=2)
+    one.poll(2)
+    probes = Probes(one, monkeypatch)
+    assert max(probes.polls(30.0, 0.25)) == 1
+    assert min(later - earlier for (earlier, _), (later, _) in pairwise(probes.asked)) >= 2.0
 
 
 def test_b18_a_removed_module_is_counted_offline_not_taken_for_another(rig: Make) -> None:
