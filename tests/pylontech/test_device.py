@@ -311,6 +311,7 @@ def test_b18_an_added_module_is_found(rig: Make, monkeypatch: pytest.MonkeyPatch
 
 
 def test_b18_the_last_address_there_is_can_be_filled(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rs485_device, "FOUND_WITHIN", 1.0)
     monkeypatch.setattr(rs485_device, "LEAST_BETWEEN_PROBES", 0.05)
     one = rig(modules=12)
     one.modules[13].silent = True
