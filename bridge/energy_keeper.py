@@ -1,7 +1,8 @@
 """Keeps estimated energies over restarts and power cuts, and publishes them.
 
 Nothing is published that is not on disk already, so that a total never falls, whatever happens in between. The file
-is written seldom, since it may be on an SD card: what a power cut costs is the energy of the minutes since.
+is written seldom, since it may be on an SD card: what a power cut costs is the energy of the minutes since. While
+it cannot be read nothing is published either; what is added up meanwhile is added to what it holds.
 
 The devices' threads add up, the main thread saves and publishes (`round`, `close`).
 """
@@ -52,13 +53,15 @@ class EnergyKeeper:
     def __init__(self, file: StateFile, outlet: Outlet) -> None:
         self._file = file
         self._outlet = outlet
-        self._saved = _read(file)
+        self._saved: dict[str, dict[str, float]] = {}
+        self._loaded = False
         self._counted: dict[tuple[str, str], _Counted] = {}
         self._units: dict[str, dict[str, Unit]] = {}
         self._told: dict[tuple[str, str], set[str]] = {}
         self._lock = threading.Lock()
         self._due = float("inf")
         self._trouble: str | None = None
+        self._load()
 
     # -- from the devices' threads
 
@@ -121,7 +124,25 @@ class EnergyKeeper:
             self._units.get(device, {}).pop(path, None)
             self._saved.pop(_name(device, path), None)
 
+    def _load(self) -> bool:
+        """Take up what was saved, unless that was done; return whether it is there."""
+        if self._loaded:
+            return True
+        try:
+            saved = _read(self._file)
+        except OSError as err:
+            self._tell(f"{self._file.path} cannot be read: {err.strerror}")
+            return False
+        with self._lock:
+            self._saved, self._loaded = saved, True
+            for place, counted in self._counted.items():
+                # another object, since the device's thread may be adding to this one: that may lose a step of its own
+                counted.integrator = _upon(saved.get(_name(*place), {}), counted.integrator)
+        return True
+
     def _save(self) -> None:
+        if not self._load():
+            return
         with self._lock:
             places = dict(self._counted)
         now = {place: counted.integrator.told() for place, counted in places.items()}
@@ -147,6 +168,14 @@ class EnergyKeeper:
         elif trouble is None and self._trouble is not None:
             log.info("estimated energies are kept again")
         self._trouble = trouble
+
+
+def _upon(saved: Mapping[str, float], counted: Integrator) -> Integrator:
+    """Return what adds to the sum of what was saved and what was counted."""
+    totals = dict(saved)
+    for key, total in counted.totals.items():
+        totals[key] = totals.get(key, 0.0) + total
+    return Integrator(counted.meters, totals)
 
 
 def _name(device: str, path: str) -> str:

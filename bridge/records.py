@@ -36,7 +36,12 @@ def records_of(options: WritableOptions, folder: Path) -> Records | None:
     if (trouble := _claim(file.path)) is not None:
         log.error("%s: writing is off, since its record cannot be kept: %s", options.name, trouble)
         return None
-    ledger = Ledger(file, options.writes_per_minute, options.writes_per_day)
+    try:
+        ledger = Ledger(file, options.writes_per_minute, options.writes_per_day)
+    except OSError as err:  # taken for empty, it would renew the budget and forget the write under way
+        log.error("%s: writing is off, since its record cannot be read: %s: %s; mend that and start anew",
+                  options.name, file.path, err.strerror)  # fmt: skip
+        return None
     return Records(ledger, audit_of(folder))
 
 

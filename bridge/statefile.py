@@ -1,7 +1,9 @@
 """A small JSON file that outlives a power cut, and the folder where such files live.
 
 Written whole to a temporary name, synced, renamed, and the folder synced: at every moment the old or the new
-one is there. What cannot be read is set aside under another name, with a notice, and counts as not there.
+one is there. What is damaged is set aside under another name, with a notice, and counts as not there. A file that is
+there and cannot be read (no right to, no descriptor left, a bad disk) is neither: it may be read a moment later, so
+nobody may take it for empty and write over it.
 """
 
 from __future__ import annotations
@@ -39,14 +41,14 @@ class StateFile:
         self.path = path
 
     def load(self) -> dict[str, Any]:
-        """Return what was saved last; empty when nothing was, or when it cannot be read."""
+        """Return what was saved last; empty when nothing was, or when it is damaged.
+
+        Raises OSError when there may be something that cannot be read: then nothing must be saved over it.
+        """
         try:
             with open(self.path, "rb") as file:
                 data = file.read(LARGEST + 1)
-        except FileNotFoundError:
-            return {}
-        except OSError as err:
-            log.warning("%s cannot be read (%s); starting without it", self.path, err.strerror)
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         try:
             if len(data) > LARGEST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import select
 import shutil
 import signal
@@ -60,6 +61,20 @@ def await_true(condition: Callable[[], object], seconds: float, what: str) -> No
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def no_descriptors(but: int = 0) -> Iterator[None]:
+    """Let this process open nothing more, or `but` descriptors at once; what is open stays."""
+    free = [os.open(os.devnull, os.O_RDONLY) for _ in range(but + 1)]
+    for descriptor in free:
+        os.close(descriptor)
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def starved(pid: int) -> float:

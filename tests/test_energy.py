@@ -15,6 +15,7 @@ from bridge.energy import METERS, Integrator, areas, meters_of
 from bridge.energy_keeper import FIRST, SAVE_EVERY, EnergyKeeper
 from bridge.fields import ACTIVE_POWER, ENERGY_TOTAL, Channel, Field, Reading, Unit
 from bridge.statefile import StateFile
+from tests.harness import no_descriptors
 
 CHARGE, DISCHARGE = "charge_energy_estimated", "discharge_energy_estimated"
 POWER = Field("power", ACTIVE_POWER, "Power")
@@ -207,6 +208,24 @@ def test_only_states_count(site: Site) -> None:
     site.keeper.take("stack", Reading(STACK, {"power": 5}, 1.0, topic="other/contract"))
     site.keeper.close()
     assert not site.path.exists()
+
+
+def test_d4_a_file_that_cannot_be_read_is_not_written_over_and_added_to_later(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.path.parent.mkdir()
+    before = json.dumps({"stack": {CHARGE: 4711.5}, "other": {CHARGE: 3.0}})
+    site.path.write_text(before)
+    with no_descriptors():
+        site.start()
+        site.go(int(FIRST) + 10)
+    site.go(100)  # it is looked at again when it is to be saved
+    assert site.outlet.published == []
+    assert site.path.read_text() == before
+    assert "energy.json cannot be read: Too many open files), so they stand still" in caplog.text
+    site.go(int(SAVE_EVERY))
+    assert site.last()[CHARGE] == pytest.approx(4711.5 + 0.33, abs=0.02), "nothing of before, nothing of since is lost"
+    assert json.loads(site.path.read_text()) == {"stack": site.last(), "other": {CHARGE: 3.0}}
 
 
 def test_damage_in_the_file_is_left_out(site: Site) -> None:

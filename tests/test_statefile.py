@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.statefile import StateFile, state_directory
+from tests.harness import no_descriptors
 
 CONTENT = {"spent": [[1.5, "hold 64"]], "pending": None, "text": "ä"}
 
@@ -49,11 +49,18 @@ def test_d4_what_is_no_object_is_set_aside(data: bytes, tmp_path: Path) -> None:
     assert not file.path.exists()
 
 
-def test_d4_a_file_that_cannot_be_read_is_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
-    (tmp_path / "b.json").mkdir()
-    assert StateFile(tmp_path / "b.json").load() == {}
-    assert "cannot be read" in caplog.text
+def test_d4_a_file_that_cannot_be_read_is_not_taken_for_empty(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "b.json")
+    file.save(CONTENT)
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        file.load()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"], "it stays where it is"
+    assert file.load() == CONTENT
+
+
+def test_where_no_file_can_be_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file where the folder should be")
+    assert StateFile(tmp_path / "a" / "b.json").load() == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs")

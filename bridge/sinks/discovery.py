@@ -8,7 +8,8 @@ inverter that is asked anew after a broken link learns its values one by one.
 Who is who: a unit is known to Home Assistant by its serial number, else by its name. That is decided once and kept
 on disk: a unit that was announced by its name stays so when it tells a serial number later, and one known by its
 serial number is not announced anew before it has told it. Another serial number in the same place is another device,
-and the message of the one before is taken back.
+and the message of the one before is taken back. While it cannot be read who is who nothing is announced, since Home
+Assistant would see devices twice; what it knows it goes on with.
 
 `take` and `presence` come from the devices' threads and only note; all else happens in the main thread's rounds.
 """
@@ -152,13 +153,16 @@ class Discovery:
         self._places: dict[tuple[str, str], Place] = {}
         self._lock = threading.Lock()
         self._forgotten: deque[tuple[str, str]] = deque()
-        self._kept = _read(file)
-        self._saved = self._contents()
+        self._kept: dict[str, Kept] = {}
+        self._saved: dict[str, Any] = {}
+        self._loaded = False
+        self._trouble: str | None = None
         self._saving_fails = False
         self._connection = 0
         self._again_at = self._states_at = inf
         self._with_states = False
         self._bridge = Place("", "", Unit("", site.base, (), inf), changed_at=-inf, waiting_since=-inf)
+        self._load()
 
     def attach(self, outlet: Outlet) -> None:
         """Say where messages go, before the first round."""
@@ -215,7 +219,7 @@ class Discovery:
         while self._forgotten:
             self._drop(*self._forgotten.popleft())
         connection = self._outlet.connection() if self._outlet is not None else 0
-        if self._outlet is None or not connection:
+        if self._outlet is None or not connection or not self._load():
             return
         if connection != self._connection:
             self._connection, self._again_at = connection, min(self._again_at, now + _random(SPREAD))
@@ -383,6 +387,23 @@ class Discovery:
             outlet.announce(self._site.config_topic(identity), b"")
 
     # -- on disk
+
+    def _load(self) -> bool:
+        """Take up who is who, unless that was done; return whether it is known."""
+        if self._loaded:
+            return True
+        try:
+            self._kept = _read(self._file)
+        except OSError as err:
+            if err.strerror != self._trouble:
+                log.error("%s cannot be read (%s), so it is not known who is who and nothing is announced to Home "
+                          "Assistant; mend that, or remove the file", self._file.path, err.strerror)  # fmt: skip
+            self._trouble = err.strerror
+            return False
+        if self._trouble is not None:
+            log.info("%s can be read again", self._file.path)
+        self._saved, self._loaded = self._contents(), True
+        return True
 
     def _contents(self) -> dict[str, Any]:
         return {

@@ -436,6 +436,29 @@ def test_without_a_place_to_keep_them_devices_are_announced_all_the_same(home: H
     assert len(home.sent("maker_S1")) == 1
 
 
+def test_d4_while_it_cannot_be_read_who_is_who_nothing_is_announced_anew(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.tell(ROOT._replace(serial=None))
+    home.go(SETTLED + 2)
+    home.stop()
+    kept, aside = home.file.path.read_bytes(), home.file.path.with_name("aside")
+    home.file.path.rename(aside)
+    home.file.path.mkdir()  # nothing else is unreadable for root, too
+    home.start()
+    home.recorder.forget()
+    home.tell(ROOT)
+    home.go(SETTLED + 2)
+    assert home.sent("maker_S1") == home.sent("b_roof") == []
+    assert caplog.text.count("homeassistant.json cannot be read (Is a directory)") == 1
+    home.file.path.rmdir()
+    aside.rename(home.file.path)
+    home.go(2)
+    assert home.sent("maker_S1") == [], "it is known by its name, and stays so"
+    assert len(home.sent("b_roof")) == 1
+    assert json.loads(home.file.path.read_bytes())["roof"]["id"] == json.loads(kept)["roof"]["id"]
+
+
 def test_a_damaged_file_is_as_good_as_none(home: Home) -> None:
     home.stop()
     home.file.path.write_text('{"roof": {"id": 5}, "x": null, "y": {"id": "a", "components": "b", "serial": 7}}')
