@@ -8,6 +8,7 @@ written to the device.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from typing import Any
 from bridge.errors import CommandError
 from bridge.statefile import StateFile
 
+log = logging.getLogger(__name__)
+
+SAVE_AGAIN = 10.0
+"""Seconds between two attempts to save what could not be saved."""
 SAME_REGISTER = 10.0
 """Seconds between two commands that write the same register."""
 MINUTE, DAY = 60.0, 86_400.0
@@ -44,7 +49,7 @@ def digest(unit: str, setting: str, text: str) -> str:
 
 
 class Ledger:
-    """The record of one device's writes. Used by the device's own thread.
+    """The record of one device's writes. Used by the device's own thread. Raises OSError when it cannot be read.
 
     Times are `clock`'s in the program and `wall`'s on disk. On loading, a moment in the future counts as now: a
     wall clock that was set back cannot renew a budget.
@@ -63,6 +68,8 @@ class Ledger:
         self._clock, self._wall = clock, wall
         self._spent: list[_Spent] = []
         self._ids: dict[str, _Known] = {}
+        self._unsaved = False
+        self._save_due = 0.0
         self.pending: dict[str, Any] | None = None
         """The command whose frame may have gone out and whose outcome is not known yet."""
         self._load(file.load())
@@ -114,7 +121,8 @@ class Ledger:
             raise CommandError(f"not written, since it cannot be recorded: {self._file.path}: {err.strerror}") from err
 
     def end(self, request_id: str | None, mark: str, result: Mapping[str, Any]) -> None:
-        """Note what became of the command that was carried out. Raises OSError; it is remembered all the same.
+        """Note what became of the command that was carried out. Raises OSError; it is remembered all the same, and
+        `save_again` brings it to the disk: on that it is under way still, and a restart would settle it once more.
 
         Costs nothing on disk when no frame went out and the command has no id.
         """
@@ -126,6 +134,17 @@ class Ledger:
         elif under_way is None:
             return
         self._save()
+
+    def save_again(self, *, now: bool = False) -> None:
+        """Save what could not be saved, every SAVE_AGAIN seconds until it can be; or now, since it is the last time."""
+        if not self._unsaved or (self._clock() < self._save_due and not now):
+            return
+        try:
+            self._save()
+        except OSError as err:
+            log.debug("%s: still not saved: %s", self._file.path, err.strerror)
+        else:
+            log.info("%s: saved after all", self._file.path)
 
     def recall(self, request_id: str, mark: str) -> Mapping[str, Any] | None:
         """Return the result of the command that had this id before, None when there was none.
@@ -141,6 +160,7 @@ class Ledger:
 
     def _save(self) -> None:
         now, wall = self._clock(), self._wall()
+        self._unsaved, self._save_due = True, now + SAVE_AGAIN  # until it is done
         self._file.save(
             {
                 "spent": [[round(wall - (now - one.at), 3), one.register] for one in self._spent],
@@ -150,3 +170,4 @@ class Ledger:
                 "pending": self.pending,
             }
         )
+        self._unsaved = False

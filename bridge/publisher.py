@@ -107,6 +107,8 @@ class Publisher:
                 self._tell(self._device.obey(command))  # its port is closed, so it says no
             elif command is None:
                 break
+        if self._records is not None:
+            self._records.ledger.save_again(now=True)
 
     def _attend(self) -> float:
         """Open the device and serve it until something fails; return the seconds to wait then."""
@@ -160,7 +162,7 @@ class Publisher:
                     self._tell(self._device.obey(command))
                 else:
                     self._refuse(command, "it cannot be reached")
-            self._sum_up()
+            self._keep_up()
 
     def _serve(self, device: Device) -> None:
         """Poll and obey until stopped or something fails."""
@@ -218,7 +220,7 @@ class Publisher:
                 break
             self._carry_out(device, command)
             self._refresh_wanted = True
-        self._sum_up()
+        self._keep_up()
 
     def _carry_out(self, device: Device, command: Command) -> None:
         if isinstance(command, Refresh):
@@ -236,6 +238,12 @@ class Publisher:
             self._answer({**values, "reason": reason}, command.tag)
         elif not isinstance(command, Refresh):
             log.warning("%s: %s", self.name, reason)
+
+    def _keep_up(self) -> None:
+        """Do what is due beside the commands."""
+        self._sum_up()
+        if self._records is not None:
+            self._records.ledger.save_again()
 
     def _sum_up(self) -> None:
         """Tell, in one answer now and then, of commands that came faster than they are taken."""

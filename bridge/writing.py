@@ -453,6 +453,9 @@ class Writer:
                 known = request.id if self._under_way() or result["outcome"] == "unchanged" else None
                 self._open = None
                 records.ledger.end(known, digest(command.unit, command.setting, request.text), result)
+        except OSError as err:
+            log.error("%s: the outcome of a command cannot be recorded, which is tried on: %s", self._options.name, err)
+        try:
             records.audit.append({"event": "end", "device": self._options.name, **result})
         except OSError as err:
             log.error("%s: the outcome of a command cannot be recorded: %s", self._options.name, err)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import CommandError
-from bridge.ledger import IDS, Ledger, digest
+from bridge.ledger import IDS, SAVE_AGAIN, Ledger, digest
 from bridge.statefile import StateFile
 
 
@@ -133,6 +133,28 @@ def test_d4_nothing_begins_that_cannot_be_recorded(world: World, tmp_path: Path)
         ledger.begin({"setting": "a"}, "a")
     assert ledger.pending is None
     ledger.check(["a"])
+
+
+def test_d4_an_end_that_could_not_be_saved_is_saved_later(world: World, tmp_path: Path) -> None:
+    ledger = world.ledger()
+    ledger.begin({"setting": "a"}, "a")
+    path, world.file.path = world.file.path, tmp_path / "file" / "writes.json"
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="exists"):
+        ledger.end("id-1", "x", {"outcome": "done"})
+    world.passes(SAVE_AGAIN)
+    ledger.save_again()
+    world.file.path = path
+    ledger.save_again()
+    assert world.ledger().pending is not None, "not at every look: it may go on for long"
+    world.passes(SAVE_AGAIN)
+    ledger.save_again()
+    assert world.restarts().pending is None
+    assert world.restarts().recall("id-1", "x") == {"outcome": "done"}
+    world.file.path.unlink()
+    world.passes(SAVE_AGAIN)
+    ledger.save_again()
+    assert not world.file.path.exists(), "once is enough"
 
 
 @pytest.mark.parametrize(

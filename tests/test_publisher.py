@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from bridge import ledger as ledger_module
+from bridge.audit import AuditLog
 from bridge.devices import Context
-from bridge.fields import Reading, Unit
+from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import CAPACITY, Inbox, Refresh
+from bridge.ledger import Ledger
 from bridge.publisher import Publisher
+from bridge.statefile import StateFile
 from bridge.transports.base import Stop
+from bridge.writing import Records
 from tests.fake_slice import FakeDevice, Options
 from tests.harness import await_true
 
@@ -34,13 +39,17 @@ class ListSink:
 class Bench:
     """A publisher with a fake device in a thread."""
 
-    def __init__(self, control: Path, **options: float) -> None:
+    def __init__(
+        self, control: Path, records: Callable[[], Records | None] = lambda: None, **options: float
+    ) -> None:
         self.control = control
         self.stop = Stop()
         self.sink = ListSink()
         self.say("ok")
         chosen = Options(name="dev", type="fake", control=str(control), **options)  # type: ignore[arg-type]
-        self.publisher = Publisher("dev", lambda context: self._build(chosen, context), [self.sink], self.stop)
+        self.publisher = Publisher(
+            "dev", lambda context: self._build(chosen, context), [self.sink], self.stop, records
+        )
         self.built = self.opened = 0
         self.thread = threading.Thread(target=self.publisher.run)
 
@@ -146,6 +155,30 @@ def test_a_reading_that_grew_old_on_the_way_is_not_published(bench: Callable[...
     one.publisher._deliver(stale)
     assert one.sink.readings.count(stale) == 1
     assert one.publisher.tally.failures["late"] == 1
+
+
+def test_d4_an_outcome_that_could_not_be_recorded_is_recorded_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SAVE_AGAIN", 0.05)
+    folder = tmp_path / "state"
+    ledger = Ledger(StateFile(folder / "w.json"), 12, 100)
+    ledger.begin({"setting": "limit", "text": "60", "unit": ""}, "limit")
+    folder.rename(tmp_path / "aside")
+    folder.write_text("no folder, as good as a full disk")
+    records = Records(ledger, AuditLog(tmp_path))
+    one = Bench(tmp_path / "control", lambda: records, interval=0.02, writes=True)
+    one.thread.start()
+    try:
+        await_true(lambda: any(r.channel is Channel.RESULT for r in one.sink.readings), 10, "it is settled")
+        folder.unlink()
+        (tmp_path / "aside").rename(folder)
+        await_true(lambda: StateFile(folder / "w.json").load()["pending"] is None, 5, "it is recorded")
+        assert len([r for r in one.sink.readings if r.channel is Channel.RESULT]) == 1
+        assert [entry["event"] for entry in records.audit.entries()] == ["end"]
+    finally:
+        one.stop.set()
+        one.thread.join(5)
 
 
 def test_an_inbox_is_bounded_and_counts_what_it_refuses() -> None:
