@@ -119,7 +119,9 @@ class Mqtt:
     password_file: str | None = option(None, path=True, doc="file that holds the password alone")
     base_topic: str = option("solarbridge", check=topic, doc="first level of every topic")
     protocol: Literal[5, "3.1.1"] = option(5, doc="MQTT version")
-    tls: Tls | None = option(None, doc="files for an encrypted connection")
+    tls: Tls | None = option(None, doc="files for an encrypted connection", empty=(
+        "for an encrypted connection write `tls: {}` (the system's authorities) or give ca, certificate or key; for a "
+        "plain one leave tls out"))
     keepalive: int = option(15, minimum=5, maximum=600, doc="s; a dead link is noticed within 1.5 times this")
     client_id: str | None = option(None, doc="left out: one that is unique to this installation")
     retain_states: bool = option(True, doc="whether the broker keeps the last state of each device")

@@ -94,6 +94,7 @@ class Rule(NamedTuple):
     check: Callable[[Any], str | None] | None = None
     path: bool = False
     key: bool = True
+    empty: str = ""
 
 
 _NO_RULE = Rule()
@@ -109,6 +110,7 @@ def option(
     check: Callable[[Any], str | None] | None = None,
     path: bool = False,
     key: bool = True,
+    empty: str = "",
 ) -> Any:
     """Declare one key of a dataclass that `Reader` reads; without a default the key is required.
 
@@ -116,13 +118,14 @@ def option(
     and unions of them with each other and None. `doc` says in a few words what the key is for and is
     shown when it is missing. Bounds are inclusive. `check` returns what is wrong with a value of the
     right type, or None. `path` makes a text a file name relative to the configuration's folder.
-    `key` False means the program sets the field, not the file.
+    `key` False means the program sets the field, not the file. `empty` says what to write where a key stands without
+    a value, which is then refused: for what guards something, and would be off as if the key were left out.
 
     What concerns several keys goes into a static method of the dataclass, `conflicts(values)`, that
     yields (key, what is wrong); `values` holds the good keys and the defaults, and lacks the bad ones.
     A key that is a word of Python gets a field with _ behind it.
     """
-    metadata = {"rule": Rule(doc, minimum, maximum, choices, check, path, key)}
+    metadata = {"rule": Rule(doc, minimum, maximum, choices, check, path, key, empty)}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -329,6 +332,8 @@ class Reader:
         return values
 
     def _scalar(self, arms: tuple[Any, ...], node: yaml.ScalarNode, place: str, rule: Rule) -> Any:
+        if rule.empty and node.style is None and not node.value:
+            raise self.report(node, place, f"found nothing; {rule.empty}")
         value = _match(arms, node)
         if value is _MISMATCH or not _in_bounds(value, rule):
             advice = _advice(arms, node)

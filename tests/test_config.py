@@ -128,6 +128,14 @@ def test_tls_has_its_own_default_port(tmp_path: Path, more: str, port: int) -> N
     assert loaded(tmp_path, f"{HEAD}  {more}\n{DEVICE}").mqtt.port == port
 
 
+@pytest.mark.parametrize("more", ["tls:", "tls:\n    # ca: ca.pem", "tls: # later"])
+def test_t6_tls_with_nothing_under_it_is_no_plain_connection(tmp_path: Path, more: str) -> None:
+    assert problems(tmp_path, f"{HEAD}  {more}\n{DEVICE}") == [
+        "config.yaml:3: mqtt.tls: found nothing; for an encrypted connection write `tls: {}` (the system's authorities)"
+        " or give ca, certificate or key; for a plain one leave tls out"
+    ]
+
+
 def test_files_are_found_beside_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("certificate")
     config = loaded(tmp_path, f"{HEAD}  tls: {{ca: ca.pem}}\n{DEVICE}")

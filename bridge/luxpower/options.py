@@ -57,7 +57,10 @@ class Options(WritableOptions):
     listen: int | None = option(None, minimum=1, maximum=65535, doc="port on which to wait for the stick, 4346")
     udp: int | None = option(None, minimum=1, maximum=65535, doc="port of the stick's broadcasts, 4346; reading only")
     bind: str = option("0.0.0.0", check=_address, doc="address of ours for listen and udp")  # noqa: S104 (meant so)
-    source: str | None = option(None, check=_address, doc="the only address to take anything from, listen and udp")
+    source: str | None = option(
+        None, check=_address, doc="the only address to take anything from, listen and udp",
+        empty="write the stick's address, or leave source out to take what comes from any",
+    )
     datalogger: str | None = option(None, check=_serial, doc="the stick's serial number; learned when left out")
     inverter: str | tuple[str, ...] | None = option(
         None, check=_serial, doc="the inverter's serial number, learned when left out; a list of them on one stick"

@@ -55,6 +55,17 @@ def test_what_makes_no_sense_for_writing_is_refused(
     assert words in str(caught.value)
 
 
+def test_a_source_without_an_address_is_not_any_address(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("mqtt: {host: h}\ndevices:\n  - name: house\n    type: lxp\n    udp: 4346\n    source:\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert caught.value.problems == [
+        f"{path}:6: devices[0].source: found nothing; write the stick's address, or leave source out to take what "
+        "comes from any"
+    ]
+
+
 def test_a_user_sets_something_by_topic(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "broker") as broker, Recorder(broker.port) as recorder, eager(model="lxp12k") as one:
         host, port = one.port.split(":")
