@@ -110,7 +110,7 @@ class Broker:
         """Send a message now if the socket takes it, else as soon as it does. Never blocks on the network."""
         with self._lock:
             if not self._passes(message):
-                self._outbox.put(message)
+                self._put(message)
                 self._flush()
             if self._session is not None and self._session.client.want_write():
                 self._wake.set()  # the rest goes when the socket can be written, which the mqtt thread watches
@@ -331,6 +331,14 @@ class Broker:
             return False
         self._outbox.sent(message)
         return True
+
+    def _put(self, message: Message) -> None:
+        """Let a message wait; the first time that one is given up for it is told."""
+        before = self._outbox.dropped
+        self._outbox.put(message)
+        if self._outbox.dropped > before == 0:
+            log.error("%s: too much waits for the broker; messages are given up from here on, and counted on the "
+                      "health topic", ascii(message.topic[:100]))  # fmt: skip
 
     def _flush(self) -> None:
         """Hand messages to the socket while it takes them."""

@@ -245,7 +245,8 @@ class MqttSink:
         with self._online_lock:
             online = message.topic in self._online
             if message.payload == b"online" and not online:
-                self.broker.publish(Message(message.topic, b"offline", qos=1, retain=True))
+                # once, and not kept: anybody can say online on any number of topics
+                self.broker.publish(Message(message.topic, b"offline", qos=1, retain=True, event=True))
         if not message.payload and not message.retained:
             self._forget(message.topic, online=online)
 

@@ -15,7 +15,7 @@ from bridge.config import Mqtt
 from bridge.errors import CommandError
 from bridge.fields import COUNT, FLAG, VOLTAGE, Channel, Field, Reading, Unit
 from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh, SetSetting
-from bridge.sinks import broker, mqtt
+from bridge.sinks import broker, mqtt, outbox
 from bridge.sinks.halves import Halves
 from bridge.sinks.mqtt import MqttSink, read_command, timestamp
 from bridge.sinks.outbox import Message
@@ -134,6 +134,41 @@ def test_who_is_away_is_told_before_the_bridge_is_back(site: Site) -> None:
         site.recorder.wait_payload("b/status", b"online")
         assert in_order()
         site.stop()
+
+
+def test_t18_a_foreign_online_on_any_number_of_topics_keeps_no_bank_silent(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox, "TOPICS", 50)
+    sink = site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    for begin in range(0, 200, 40):
+        topics = [f"b/x{number}/availability" for number in range(begin, begin + 40)]
+        for topic in topics:
+            site.recorder.client.publish(topic, b"online", 1, True)
+        for topic in topics:
+            site.recorder.wait_payload(topic, b"offline")
+    sink.publish_data("battery/data", b"{}", time.monotonic() + 5)
+    sink.presence("roof", DEVICE, True)
+    site.recorder.wait("battery/data")
+    site.recorder.wait_payload("b/roof/availability", b"online")
+    assert sink.broker.retained_state("b/x0/availability") is None
+    assert "given up" not in caplog.text
+    site.recorder.forget()
+    sink.availability_again()
+    site.recorder.wait_payload("b/roof/availability", b"online")
+    assert site.recorder.on("b/x0/availability") == []
+
+
+def test_t18_what_is_given_up_for_a_bound_is_told_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox, "TOPICS", 2)
+    sink = site.start()
+    for number in range(5):
+        sink.presence(f"d{number}", DEVICE, False)
+    assert caplog.text.count("too much waits for the broker") == 1
+    assert sink.broker.dropped() == 4
 
 
 def test_a_late_will_of_our_own_is_put_right(site: Site) -> None:

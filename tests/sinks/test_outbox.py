@@ -94,9 +94,49 @@ def test_events_past_the_bound_drop_the_oldest_and_are_counted() -> None:
 def test_topics_past_the_bound_are_refused_and_counted() -> None:
     outbox = Outbox()
     for number in range(TOPICS + 3):
-        outbox.put(Message(f"t/{number}", b""))
+        outbox.put(Message(f"t/{number}", b"", retain=True))
     assert outbox.dropped == 3
     assert len(outbox) == TOPICS
+
+
+def test_t18_what_is_not_retained_has_room_whatever_is_retained() -> None:
+    outbox = Outbox()
+    for number in range(TOPICS):
+        outbox.put(Message(f"t/{number}", b"", retain=True))
+    drain(outbox)
+    bank, other = Message("battery/data", b"1"), Message("t/new", b"", retain=True)
+    assert outbox.passes(bank, 0.0)
+    assert not outbox.passes(other, 0.0)
+    outbox.put(bank)
+    outbox.put(other)
+    assert drain(outbox) == [("battery/data", b"1")]
+    assert outbox.dropped == 1
+
+
+def test_t18_retained_events_push_no_other_event_out_and_only_the_newest_of_a_topic_waits() -> None:
+    outbox = Outbox()
+    outbox.put(Message("result", b"1", event=True))
+    for number in range(TOPICS + 3):
+        outbox.put(Message(f"t/{number}", b"old", retain=True, event=True))
+        outbox.put(Message(f"t/{number}", b"new", retain=True, event=True))
+    outbox.put(Message("state", b"s"))
+    assert outbox.dropped == 6
+    sent = drain(outbox)
+    assert sent == [("result", b"1"), *((f"t/{number}", b"new") for number in range(TOPICS)), ("state", b"s")]
+    outbox.retained_again()
+    assert drain(outbox) == [], "and none is kept"
+
+
+def test_a_retained_event_given_back_goes_first_unless_a_newer_one_waits() -> None:
+    outbox = Outbox()
+    first, second = (Message(topic, b"old", retain=True, event=True) for topic in ("a", "b"))
+    outbox.put(Message("b", b"new", retain=True, event=True))
+    outbox.give_back(first)
+    outbox.give_back(second)
+    assert drain(outbox) == [("b", b"new"), ("a", b"old")]
+    outbox.give_back(first)
+    outbox.forget("a")
+    assert drain(outbox) == []
 
 
 def test_a_message_passes_only_where_nothing_waits_and_it_is_young() -> None:
