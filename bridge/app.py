@@ -228,6 +228,9 @@ class App:
             owner.presence.expire()
         for companion in self._companions:
             companion.round()
+        self.mqtt.complaints.sum_up()
+        for namespace in self.namespaces:
+            namespace.complaints.sum_up()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + HEALTH_EVERY
             try:

@@ -98,6 +98,15 @@ class Inbox:
         """Count a command that is not taken, for the answer that sums them up."""
         self.refused += 1
 
+    def affords_answer(self) -> bool:
+        """Take what the answer costs to a command that is refused before it comes here; False (and counted) when such
+        come too fast.
+        """
+        if self._take_token():
+            return True
+        self.refuse()
+        return False
+
     def _take_token(self) -> bool:
         # written by the broker's thread alone, or by a few that now and then lose a token to each other
         now = time.monotonic()

@@ -48,7 +48,7 @@ SILENT_ROUNDS = 3
 come back under another name, or its buffers may be out of step."""
 
 TELL_EVERY = 10.0
-"""Seconds between two answers that sum up commands which came too fast."""
+"""Seconds between two answers that sum up commands which came too fast, and between two lines about refused ones."""
 
 
 class Publisher:
@@ -79,7 +79,7 @@ class Publisher:
         self._link_trouble: str | None = None
         self._refresh_wanted = False
         self._told_refused = 0
-        self._tell_due = 0.0
+        self._tell_due = self._refusal_due = 0.0
         self._reopen = Backoff(1.0, 5.0)
         self._recover = Backoff(1.0, 60.0)
 
@@ -236,7 +236,8 @@ class Publisher:
             unit, setting = ("", command.path) if isinstance(command, Foreign) else (command.unit, command.setting)
             values = {"id": None, "unit": unit, "setting": setting[:100], "outcome": "refused"}
             self._answer({**values, "reason": reason}, command.tag)
-        elif not isinstance(command, Refresh):
+        elif not isinstance(command, Refresh) and time.monotonic() >= self._refusal_due:
+            self._refusal_due = time.monotonic() + TELL_EVERY
             log.warning("%s: %s", self.name, reason)
 
     def _keep_up(self) -> None:

@@ -11,8 +11,9 @@ import pytest
 from bridge import ledger as ledger_module
 from bridge.audit import AuditLog
 from bridge.devices import Context
+from bridge.errors import LinkError
 from bridge.fields import Channel, Reading, Unit
-from bridge.inbox import CAPACITY, Inbox, Refresh
+from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh
 from bridge.ledger import Ledger
 from bridge.publisher import Publisher
 from bridge.statefile import StateFile
@@ -187,6 +188,24 @@ def test_an_inbox_is_bounded_and_counts_what_it_refuses() -> None:
     assert taken.count(True) == CAPACITY
     assert inbox.refused == 10
     assert sum(1 for _ in iter(inbox.take, None)) == CAPACITY
+
+
+def test_t18_a_flood_of_reads_where_nothing_can_be_read_is_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Bench(tmp_path / "control", interval=60)
+    one.say("link")  # there is no device that takes commands
+    one.publisher._build = lambda _: (_ for _ in ()).throw(LinkError("the cable is out"))
+    one.thread.start()
+    try:
+        taken = 0
+        while taken < 200:
+            taken += one.publisher.inbox.put(ReadRegisters("hold", 1, 1))
+        await_true(lambda: len(one.publisher.inbox) == 0, 5, "all are taken")
+        assert caplog.text.count("it cannot be reached") == 1
+    finally:
+        one.stop.set()
+        one.thread.join(5)
 
 
 def test_a_flood_of_commands_does_not_stop_the_readings(bench: Callable[..., Bench]) -> None:

@@ -23,8 +23,9 @@ from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Foreign, Inbox
 from bridge.lxp_bridge import BARE, LxpBridge, is_retained
 from bridge.sinks.broker import Broker, installation_id
+from bridge.sinks.complaints import Complaints
 from bridge.sinks.lxp_bridge_discovery import discovery
-from bridge.sinks.mqtt import COMMAND_AGE, SANE_CLOCK
+from bridge.sinks.mqtt import COMMAND_AGE, RETAINED, SANE_CLOCK
 from bridge.sinks.outbox import Message
 from bridge.sinks.text import encode
 
@@ -92,6 +93,7 @@ class LxpBridgeSink:
         self._free_since: float | None = None
         self._corrected_at = 0.0
         self._closing = False
+        self.complaints = Complaints(log)
         self.broker = _GivesWay(
             replace(config, client_id=self._me),
             self.lwt_topic,
@@ -200,13 +202,12 @@ class LxpBridgeSink:
         """Take {namespace}/cmd/{datalog or all}/{path}."""
         target, _, path = message.topic.removeprefix(f"{self.namespace}/cmd/").partition("/")
         if message.retained:
-            log.warning("%s: retained, so it may be old; ignored", ascii(message.topic[:100]))
+            self.complaints.tell(message.topic, RETAINED)
             return
         with self._lock:
             meant = [(d, datalog) for d, datalog in self._datalogs.items() if target in ("all", datalog)]
         if not meant:
-            log.warning("%s: there is no such inverter, or its serial number is not known yet",
-                        ascii(message.topic[:100]))  # fmt: skip
+            self.complaints.tell(message.topic, "there is no such inverter, or its serial number is not known yet")
         for device, datalog in meant:
             self._pass_on(device, datalog, path, message)
 

@@ -17,6 +17,7 @@ from bridge.errors import CommandError
 from bridge.fields import Channel, Reading, Unit, topic_level
 from bridge.inbox import Command, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.sinks.broker import Broker
+from bridge.sinks.complaints import Complaints
 from bridge.sinks.outbox import Message
 from bridge.sinks.text import Texts, encode
 
@@ -31,6 +32,9 @@ SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 COMMAND_AGE = 30.0
 """Seconds after which a command to set something is not carried out any more, when its sender says nothing less."""
+
+RETAINED = "retained, so it may be old; ignored"
+NO_SUCH_DEVICE = "there is no such device"
 
 MOST_REGISTERS = 127
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,4}")
@@ -70,6 +74,7 @@ class MqttSink:
         self._texts = Texts()
         self._state_topics: dict[tuple[str, str], str] = {}
         self._closing = False
+        self.complaints = Complaints(log)
         self._contracts = set(self._watched)
         self._newest: dict[str, Message] = {}
         """The newest states, where the broker does not retain them."""
@@ -260,7 +265,7 @@ class MqttSink:
         if online or not path:
             self.broker.publish_again(topic.__eq__)
             return
-        log.info("%s/%s: forgotten", device, path)
+        self.complaints.tell(place, "forgotten", level=logging.INFO)
         self.broker.forget(f"{place}/")
         for tell in self.on_forgotten:
             tell(device, path)
@@ -270,8 +275,11 @@ class MqttSink:
         try:
             command = read_command(table, register.encode(), message.payload)
         except CommandError as err:
-            if device not in self._inboxes or message.retained:
-                log.warning("%s: %s", message.topic[:100], err)
+            inbox = self._inboxes.get(device)
+            if inbox is None or message.retained:
+                self.complaints.tell(message.topic, str(err))
+                return
+            if not inbox.affords_answer():
                 return
             refusal = {"command": f"read/{table[:20]}/{register[:20]}", "outcome": "refused", "reason": str(err)}
             expires = time.monotonic() + 30
@@ -285,7 +293,7 @@ class MqttSink:
         """Take {device}/set/{setting} and {device}/{unit}/set/{setting}; judging it is for the device's thread."""
         inbox = self._inboxes.get(device)
         if inbox is None:
-            log.warning("%s: there is no such device", ascii(message.topic[:100]))
+            self.complaints.tell(message.topic, NO_SUCH_DEVICE)
             return
         if self.broker.flooded:
             inbox.refuse()  # nobody knows how long it lay before the flood let it through
@@ -294,13 +302,13 @@ class MqttSink:
         halved = self.halves.split(setting) if self.halves is not None else None
         if self.halves is not None and halved is not None:
             if message.retained:  # before a window is made of it, which the next half would build on
-                log.warning("%s: retained, so it may be old; ignored", ascii(message.topic[:100]))
+                self.complaints.tell(message.topic, RETAINED)
                 return
             setting, half = halved
             shown = self._setting(f"{self._base}/{device}/{unit}/settings".replace("//", "/"), setting)
             window, reason = self.halves.whole((device, unit, setting), half, message.payload, shown, now)
             if window is None:
-                log.warning("%s: %s", ascii(message.topic[:100]), reason)
+                self.complaints.tell(message.topic, reason)
                 return
             message = message._replace(payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
@@ -328,17 +336,17 @@ class MqttSink:
             return None
         own = topic == self._base or topic.startswith(self._filled)
         if own or topic in self._contracts or not topic.strip("/") or set(topic) & set("+#\0") or topic[0] == "$":
-            log.warning("%s: no answer is sent to %s", ascii(message.topic[:100]), ascii(topic[:100]))
+            self.complaints.tell(message.topic, "no answer is sent to its response topic", f", {topic[:100]!a}")
             return None
         return ReplyTo(topic, message.correlation)
 
     def _command(self, device: str, message: Arrived, command: Command) -> None:
         if message.retained:
-            log.warning("%s: retained, so it may be old; ignored", message.topic)
+            self.complaints.tell(message.topic, RETAINED)
             return
         inbox = self._inboxes.get(device)
         if inbox is None:
-            log.warning("%s: there is no such device", message.topic)
+            self.complaints.tell(message.topic, NO_SUCH_DEVICE)
         elif not inbox.put(command) and inbox.refused == 1:
             log.warning("%s: more commands than the device can take; the rest is refused", device)
 

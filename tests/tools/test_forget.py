@@ -58,7 +58,7 @@ def test_a_module_that_is_gone_leaves_the_broker_and_the_bridge(tmp_path: Path) 
         assert done.stdout.split() == [
             f"{BASE}/one/part0/availability", "homeassistant/device/sb_one_part0/config", f"{BASE}/one/part0/state",
         ]  # fmt: skip
-        site.await_log("one/part0: forgotten")
+        site.await_log("one/part0': forgotten")
         kept = retained(site)
         assert not [topic for topic in kept if "part0" in topic]
         assert {f"{BASE}/one/part1/state", "homeassistant/device/sb_one_part1/config"} <= kept.keys()
