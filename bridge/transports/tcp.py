@@ -23,6 +23,9 @@ CONNECTING = 10.0
 QUIET = 90.0
 """Seconds after which a caller that sends nothing gives way to a new one from another address."""
 
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""With these a caller cannot be let in and stays at the door, so waiting for him would end at once, on and on."""
+
 _OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -146,7 +149,10 @@ class Listener:
         self._stop = stop
         self._strange = strange
         self._next: tuple[socket.socket, str] | None = None
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as err:
+            raise LinkError(f"{self.name}: cannot listen ({os.strerror(err.errno or 0)})") from err
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((address, port))
@@ -174,12 +180,17 @@ class Listener:
                 raise Stopped
 
     def newcomer(self) -> tuple[socket.socket, str] | None:
-        """Return a waiting connection that may be taken, and where it comes from; others are ended."""
+        """Return a waiting connection that may be taken, and where it comes from; others are ended.
+
+        Raises LinkError when there is no room for one.
+        """
         while True:
             try:
                 sock, (address, *_) = self._socket.accept()
-            except OSError:  # nobody there, or gone again
-                return None
+            except OSError as err:
+                if err.errno in _NO_ROOM:
+                    raise LinkError(f"{self.name}: cannot let anybody in ({os.strerror(err.errno)})") from err
+                return None  # nobody there, or gone again
             if self._source is not None and address != self._source:
                 self._strange(address)
                 sock.close()
@@ -212,7 +223,10 @@ class Listener:
 
 
 class _Called(DescriptorLink):
-    """The connection being served. Looks for newer ones beside reading, and gives way to the right one."""
+    """The connection being served. Looks for newer ones beside reading, and gives way to the right one.
+
+    Raises LinkError, with `fd` closed, when no descriptor is left for it.
+    """
 
     def __init__(self, fd: int, address: str, listener: Listener, stop: Stop) -> None:
         super().__init__(fd, f"{address} on {listener.name}", stop)
@@ -220,9 +234,13 @@ class _Called(DescriptorLink):
         self._listener = listener
         self._heard_at = time.monotonic()
         self._readable.register(listener.fileno(), select.POLLIN)
-        self._both = select.epoll()
-        self._both.register(fd, select.EPOLLIN)
-        self._both.register(listener.fileno(), select.EPOLLIN)
+        try:
+            self._both = select.epoll()
+            self._both.register(fd, select.EPOLLIN)
+            self._both.register(listener.fileno(), select.EPOLLIN)
+        except OSError as err:
+            super().close()
+            raise self._gone(err) from err
 
     def fileno(self) -> int | None:
         return self._both.fileno()

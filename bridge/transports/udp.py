@@ -64,7 +64,10 @@ class DatagramLink(DescriptorLink):
 
 def open_udp(port: int, address: str, source: str | None, stop: Stop, strange: Callable[[str], None]) -> DatagramLink:
     """Listen for datagrams to `port`. Raises LinkError with the exact reason."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError as err:
+        raise LinkError(f"UDP port {port}: cannot listen ({os.strerror(err.errno or 0)})") from err
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from bridge.transports import tcp
 from bridge.transports.base import Stop
 from bridge.transports.tcp import ConnectError, Failure, Listener, open_tcp
 from bridge.transports.udp import DatagramLink, open_udp
-from tests.harness import await_true, free_port
+from tests.harness import await_true, free_port, no_descriptors
 
 
 @pytest.fixture
@@ -215,6 +216,32 @@ def test_the_descriptor_is_readable_for_bytes_and_for_a_newcomer(door: Door) -> 
         with door.call():
             assert select.select([fd], [], [], 5)[0]
         link.close()
+
+
+def test_d11_without_descriptors_a_caller_is_not_waited_for_in_a_circle_and_none_is_lost(door: Door) -> None:
+    with door.call() as caller:
+        time.sleep(0.1)  # the handshake is over
+        open_before = len(os.listdir("/proc/self/fd"))
+        worked = time.process_time()
+        with no_descriptors(), pytest.raises(LinkError, match=r"cannot let anybody in \(Too many open files\)"):
+            door.listener.accept(soon())
+        assert time.process_time() - worked < 0.5
+        with no_descriptors(but=1), pytest.raises(LinkError, match="Too many open files"):
+            door.listener.accept(soon())
+        assert len(os.listdir("/proc/self/fd")) == open_before
+        assert caller.recv(1) == b"", "he is told, and may call again"
+    with door.call() as caller:
+        link = door.listener.accept(soon())
+        caller.sendall(b"x")
+        assert link.read(soon()) == b"x"
+        link.close()
+
+
+def test_d11_without_descriptors_nothing_listens_and_it_says_so(stop: Stop) -> None:
+    with no_descriptors(), pytest.raises(LinkError, match=r"cannot listen \(Too many open files\)"):
+        Listener(1, "127.0.0.1", None, stop, print)
+    with no_descriptors(), pytest.raises(LinkError, match=r"cannot listen \(Too many open files\)"):
+        open_udp(1, "127.0.0.1", None, stop, print)
 
 
 # -- datagrams
