@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import time
-from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,9 @@ HEAD_START = 0.02
 HEALTH_EVERY = 30.0
 """Seconds between two messages on {base}/health."""
 
+CLOCK_SET = 2.0
+"""Seconds by which the wall clock has to be moved for `info` to be told anew."""
+
 DEVICES_END = 1.0
 """Seconds the devices' threads get to end; their waits notice the stop at once."""
 
@@ -57,7 +59,9 @@ class App:
         self._config = config
         self._stop = Stop()
         self._notifier = Notifier()
-        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._began = time.monotonic()
+        self._started: float | None = None
+        """The same as Unix time, as it was told; None while the clock is not set."""
         self._health_due = time.monotonic() + 2.0
         self._status = ""
         self._sinks = Sinks()
@@ -86,6 +90,7 @@ class App:
         self.mqtt = self._make_sinks()
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.enable()
+        self._started = self._start()
         self.mqtt.publish_info(self._info())
         self.supervisor.start(self.mqtt.broker)
         for namespace in self.namespaces:
@@ -231,6 +236,7 @@ class App:
         self.mqtt.complaints.sum_up()
         for namespace in self.namespaces:
             namespace.complaints.sum_up()
+        self._look_at_clock()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + HEALTH_EVERY
             try:
@@ -244,10 +250,25 @@ class App:
             self._status = status
             self._notifier.send(f"STATUS={status}")
 
+    def _start(self) -> float | None:
+        """Return when the bridge started as Unix time, by the clock of now; None while that is not set."""
+        from bridge.sinks.mqtt import SANE_CLOCK
+
+        start = time.time() - (time.monotonic() - self._began)
+        return start if start >= SANE_CLOCK else None
+
+    def _look_at_clock(self) -> None:
+        """Tell once more when the bridge started, if the clock was set since: many boards start in the past."""
+        start, told = self._start(), self._started
+        if start != told and (start is None or told is None or abs(start - told) > CLOCK_SET):
+            self._started = start
+            self.mqtt.publish_info(self._info())
+
     def _info(self) -> dict[str, Any]:
+        started = time.gmtime(self._started) if self._started is not None else None
         return {
             "version": __version__,
-            "started": self._started,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", started) if started is not None else None,
             "config": digest(self._config),
             "devices": {options.name: options.type for options in self._config.devices},
             "banks": {keeper.name: keeper.topic for keeper in self.keepers},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +62,22 @@ def test_d1_a_wall_clock_that_jumps_changes_nothing_but_the_time_stamp(tmp_path:
         assert site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"online"
         assert "offline" not in site.bridge.log()
         assert len(site.proxy.accepted) == 1, "the connection did not live through it"
+
+
+def test_d1_the_start_is_told_once_the_clock_is_set(tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text(str(-time.time() + 60))  # a board without a clock of its own, before it has asked for the time
+    with house(tmp_path, prelude=CLOCK, environ={"CLOCK": str(clock)}) as site:
+        site.await_up()
+        began = time.time()
+        assert [json.loads(m.payload)["started"] for m in site.recorder.on(f"{BASE}/info")] == [None]
+        clock.write_text("0")
+        message = site.recorder.wait(f"{BASE}/info", lambda m: b'"started":null' not in m.payload, 5)
+        started = datetime.fromisoformat(json.loads(message.payload)["started"])
+        assert -30 < started.timestamp() - began < 1
+        clock.write_text("1")  # as time servers do now and then
+        pause(2.5)
+        assert len(site.recorder.on(f"{BASE}/info")) == 2
 
 
 def test_d2_a_process_that_stood_still_publishes_nothing_from_before(tmp_path: Path) -> None:
