@@ -1,7 +1,8 @@
 """Watches the threads: restarts one that died, notices one that hangs, feeds the service watchdog.
 
 Runs in the main thread, one round a second. The watchdog of the service manager is fed only while
-every thread is on time; when one hangs for good, the manager restarts the program.
+every thread is on time; when one hangs for good, the manager restarts the program: after `late_after` of that
+thread and its own WatchdogSec together.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ FROZEN = 5.0
 """A round that comes this much late means the whole process stood still (or the machine slept): then
 every thread looks late for a moment and none of them is to blame."""
 
+LONGEST_PAUSE = 15.0
+"""Seconds before a dead thread is started again at most. The watchdog starves meanwhile: one thread's death must
+come nowhere near its limit, since the program's restart is everybody's."""
+
+STEADY = 60.0
+"""Seconds of life after which a thread's death is one of its own, and not the last one's again."""
+
 STACK_SIZE = 512 * 1024
 """Bytes of stack per thread; the default of 8 MiB is only address space, but small machines count it."""
 
@@ -51,7 +59,8 @@ class _Post:
 
     worker: Worker
     thread: threading.Thread
-    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 60.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, LONGEST_PAUSE))
+    started_at: float = field(default_factory=time.monotonic)
     restart_at: float | None = None
     restarts: int = 0
     late: bool = False
@@ -120,11 +129,13 @@ class Supervisor:
     def _revive(self, post: _Post, now: float) -> bool:
         """Restart a dead thread after a growing pause; a dead one is not on time."""
         if post.restart_at is None:
+            if now - post.started_at > STEADY:
+                post.backoff.reset()
             pause = post.backoff.pause()
             log.error("%s: its thread died; starting it again in %.0f s", post.worker.name, pause)
             post.restart_at = now + pause
         elif now >= post.restart_at:
-            post.worker.beat_at = now
+            post.worker.beat_at = post.started_at = now
             try:
                 post.thread = _spawn(post.worker)
             except (RuntimeError, MemoryError) as err:  # no room for a thread just now; the others go on

@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from bridge import supervisor
+from bridge.keeper import Keeper
 from bridge.notify import Notifier
-from bridge.supervisor import Supervisor
+from bridge.publisher import Publisher
+from bridge.sinks.broker import Broker
+from bridge.supervisor import LONGEST_PAUSE, STEADY, Supervisor
 from bridge.transports.base import Stop
 from tests.harness import Manager, await_true
+from tests.shared import REPOSITORY
+
+WATCHDOG = 60
+"""WatchdogSec of the unit (tests/install/test_files.py)."""
 
 
 class Worker:
@@ -89,6 +96,56 @@ def test_a_dead_thread_is_started_again(watched: tuple[Supervisor, Worker], capl
     await_true(lambda: worker.runs == 2, 5, "second start")
     await_true(lambda: one.restarts("worker") == 1, 5, "it is counted")
     assert "its thread died" in caplog.text
+
+
+class Mortal:
+    """Ends when told to, which is a death."""
+
+    def __init__(self) -> None:
+        self.name = "mortal"
+        self.late_after = 30.0
+        self.beat_at = 0.0
+        self.end = threading.Event()
+
+    def run(self) -> None:
+        self.end.wait(10)
+        self.end.clear()
+
+
+def test_d8_the_pause_before_a_restart_starts_over_behind_a_steady_life_and_stays_far_from_the_watchdog() -> None:
+    one = Supervisor(Stop(), Notifier({}))
+    worker = Mortal()
+    one.start(worker)
+    post = one._posts[0]
+
+    def unfed(now: float) -> float:
+        """Let the thread die; return for how many seconds it is not on time then."""
+        worker.end.set()
+        post.thread.join(5)
+        for seconds in range(100):
+            worker.beat_at = now + seconds
+            if one._visit(post, now + seconds, judge=True):
+                return seconds
+        raise AssertionError("it was not started again")
+
+    now = time.monotonic()
+    pauses = []
+    for _ in range(10):
+        pauses.append(unfed(now + 1))
+        now += 1 + pauses[-1]
+    assert pauses[-1] > 10, "a thread that dies again and again is given time"
+    assert max(pauses) < LONGEST_PAUSE + 3 < WATCHDOG / 2
+    for _ in range(3):
+        now += STEADY + 10
+        assert unfed(now) <= 3, "months after the last death"
+    worker.end.set()
+    post.thread.join(5)
+
+
+def test_d9_how_long_a_hung_thread_takes_to_restart_the_service_is_as_the_unit_says() -> None:
+    text = " ".join((REPOSITORY / "systemd" / "solarbridge.service").read_text().replace("\n#", " ").split())
+    for late_after in (Publisher.late_after, Keeper.late_after, Broker.late_after):
+        assert f"{late_after:.0f} + {WATCHDOG} s" in text
 
 
 def test_without_a_service_manager_nothing_is_sent() -> None:
