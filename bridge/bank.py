@@ -2,7 +2,10 @@
 
 A bank is complete or it says nothing. At the start it waits until every module it knows of, and as many
 as the configuration expects, has been read twice; after `startup` seconds it goes on with those it has.
-From then on a module whose last good reading is too old lends nothing, but is counted offline. When
+From then on a module whose last good reading is too old lends nothing, but is counted offline. It still
+binds: what it was last allowed keeps the bank as low as with it, since it may hang on the same rails yet and take
+its share, until it is read again or `bound_for` is over. Then the bank goes on with those that answer, as it does at
+a start: a module that was taken out must not bind for ever, and that one is missing is an alarm all the time. When
 the last one has gone the bank says once that it must not be charged, and then nothing: that silence is
 what a GX understands. Back again, or after the whole process stood still, it waits as at the start.
 """
@@ -17,7 +20,7 @@ from typing import TypeAlias
 from bridge import battery as k
 from bridge import summary as s
 from bridge.fields import Field, Reading, Value
-from bridge.guard import Limit, Limits, ModuleGuard, total_current, voltage_cap
+from bridge.guard import Allowed, Limit, Limits, ModuleGuard, lowest, total_current
 from bridge.summary import Values
 
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
@@ -52,6 +55,14 @@ class Rules:
     def age_limit(self, reading: Reading) -> float:
         """Return for how long a reading is true."""
         return min(self.max_age, reading.unit.max_age)
+
+    @property
+    def bound_for(self) -> float:
+        """s for which a module that fell silent binds the bank: as long as a missing one is waited for.
+
+        In twice max_age each of the others has been read twice, so the higher limit is confirmed like any other.
+        """
+        return max(self.startup, 2 * self.max_age, self.limits.raise_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +102,10 @@ class _Member:
     def __init__(self, limits: Limits) -> None:
         self.guard = ModuleGuard(limits)
         self.values: Values = {}
-        self.at = self._seen_at = float("-inf")
+        self.at = self._seen_at = _LONG_AGO
         self._age_limit = 0.0
+        self.silent_since = _LONG_AGO
+        """When it was first found silent: never while it counts, long ago for one that never did."""
 
     @property
     def silent_at(self) -> float:
@@ -100,6 +113,12 @@ class _Member:
 
     def live(self, now: float) -> bool:
         return now <= self.silent_at and self.guard.confirmed
+
+    def look(self, now: float) -> bool:
+        """Return whether it counts, and note when it falls silent."""
+        live = self.live(now)
+        self.silent_since = _NEVER if live else min(self.silent_since, now)
+        return live
 
     def take(self, reading: Reading, inherited: Values, age_limit: float) -> None:
         """Take a reading unless it is the last one again.
@@ -130,6 +149,8 @@ class Bank:
         """Modules that are read on two ways at once, in words."""
         self._rules = rules
         self._members: dict[str, _Member] = {}
+        self._left: dict[str, _Member] = {}
+        """Members that their device does not count any more."""
         self._stack_sizes: dict[str, int] = {}
         """How many modules each device says it has, there or not."""
         self._silent: dict[str, int] = dict.fromkeys(rules.devices, 1)
@@ -138,9 +159,9 @@ class Bank:
         self._speaking = False
         self._last: Data | None = None
         self._patience_ends: float | None = None
-        self._newest_module_at = float("-inf")
+        self._newest_module_at = _LONG_AGO
         self._round_due: float | None = None
-        self._hold_until = float("-inf")
+        self._hold_until = _LONG_AGO
 
     def round(self, readings: Readings, now: float) -> Round:
         """Return what is to be said at `now` (time.monotonic()), from the newest reading of every unit."""
@@ -148,16 +169,24 @@ class Bank:
             self._hold_until = now + GRACE
         self._round_due = now + self._rules.interval
         self._take(readings, now)
-        live = {f"M{n}": member for n, member in enumerate(self._members.values(), 1) if member.live(now)}
+        names = {f"M{n}": member for n, member in enumerate(self._members.values(), 1)}
+        live = {name: member for name, member in names.items() if member.look(now)}
         if waiting_for := self._waiting_for(live, now):
             return self._quiet(live, s.WAITING, waiting_for)
         if live:
-            return self._speak(live)
+            others = ((name, one) for name, one in (names | self._left).items() if name not in live)
+            binding = {name: one for name, one in others if now - one.silent_since <= self._rules.bound_for}
+            return self._speak(live, binding)
         return self._last_word(now) if self._speaking else self._quiet(live, s.SILENT, "a module that answers")
 
     def silent_at(self) -> float:
-        """Return when the last module will be too old; infinity when nothing is being published."""
-        return max((member.silent_at for member in self._members.values()), default=0.0) if self._speaking else _NEVER
+        """Return when there will be silence to tell of, at the latest; infinity when nothing is being published.
+
+        Not before the modules had the time to be read that they get after a standstill.
+        """
+        if not self._speaking:
+            return _NEVER
+        return max([self._hold_until, *(member.silent_at for member in self._members.values())])
 
     # -- who is there
 
@@ -165,17 +194,22 @@ class Bank:
         """Bring every module up to date, in the order of devices and paths: so names are the same at each start."""
         self._take_stacks(readings, now)
         chosen = self._chosen(readings, now)
-        members = {}
+        known, members = self._left | self._members, {}
         for identity, (device, reading) in chosen.items():
             # a module first read without its serial number goes on as itself when that is known
             names = (identity, f"{device}/{reading.unit.path}", f"{device}/{reading.unit.place}")
-            member = next((self._members[name] for name in names if name in self._members), None)
+            member = next((known[name] for name in names if name in known), None)
             if member is None:
                 member = _Member(self._rules.limits)
                 self._newest_module_at = now
             members[identity] = member
             member.take(reading, self._inherited(device, reading.values), self._rules.age_limit(reading))
         self._members = members
+        self._left = {identity: member for identity, member in known.items() if member not in members.values()}
+        for identity, member in list(self._left.items()):
+            member.silent_since = min(member.silent_since, now)
+            if now - member.silent_since > self._rules.bound_for:
+                del self._left[identity]
 
     def _young(self, reading: Reading, now: float) -> bool:
         return now - reading.at <= self._rules.age_limit(reading)
@@ -290,13 +324,13 @@ class Bank:
         self._last = Data(said.values | last, said.cells, now + self._rules.max_age)
         return Round(state | last, self._last)
 
-    def _speak(self, live: Mapping[str, _Member]) -> Round:
+    def _speak(self, live: Mapping[str, _Member], binding: Mapping[str, _Member]) -> Round:
         self._speaking, self._patience_ends = True, None
         states = {name: member.values for name, member in live.items()}
         state = self._blank(s.PUBLISHING, len(live))
         s.put_totals(state, states)
         s.put_extremes(state, states)
-        self._put_limits(state, live)
+        self._put_limits(state, live, binding)
         felt = {name: member.guard.felt for name, member in live.items()}
         s.put_alarms(state, states, felt, self._rules.limits.alarms, self._offline(len(live)))
         if self.layout is None:
@@ -314,24 +348,24 @@ class Bank:
         state[s.DUPLICATES.key] = "; ".join(self.duplicates)
         return state
 
-    def _put_limits(self, state: Values, live: Mapping[str, _Member]) -> None:
-        rules, allowed = self._rules.limits, {name: member.guard.allowed() for name, member in live.items()}
-        states = {name: member.values for name, member in live.items()}
-        voltage = voltage_cap(rules, [k.cell_count(values) for values in states.values()])
-        for name, one in allowed.items():
-            if one.voltage is not None:
-                voltage = voltage.lower(Limit(one.voltage.value, tuple(f"{r} ({name})" for r in one.voltage.reasons)))
-        _put(state, s.CHARGE_VOLTAGE, s.CHARGE_VOLTAGE_WHY, voltage, 2)
-        unknown = Limit(0.0, ("discharge limit not known",), apart=True)
-        sizes = {name: k.TOTAL.number(values) for name, values in states.items()}
-        silent = self._offline(len(live))
-        for limits, cap, field, why, blocking in (
-            ({name: one.charge for name, one in allowed.items()}, rules.max_charge_current,
-             s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, k.BLOCKING_CHARGE),
-            ({name: one.discharge or unknown for name, one in allowed.items()}, rules.max_discharge_current,
-             s.DISCHARGE_CURRENT, s.DISCHARGE_CURRENT_WHY, k.BLOCKING_DISCHARGE),
-        ):  # fmt: skip
-            _put(state, field, why, total_current(limits, sizes, rules.current_sharing, cap, silent), 1)
+    def _put_limits(self, state: Values, live: Mapping[str, _Member], binding: Mapping[str, _Member]) -> None:
+        rules, states = self._rules.limits, {name: member.values for name, member in live.items()}
+        allowed = {name: member.guard.allowed() for name, member in live.items()}
+        gone = {name: member.guard.allowed() for name, member in binding.items()}
+        _put(state, s.CHARGE_VOLTAGE, s.CHARGE_VOLTAGE_WHY, _voltage(allowed, gone), 2)
+        sizes = {name: one.size for name, one in (allowed | gone).items()}
+        offline = self._offline(len(live))
+        charge = {name: one.charge for name, one in allowed.items()}
+        discharge = {name: _discharge(one) for name, one in allowed.items()}
+        bound = _bound({name: one.charge for name, one in gone.items()}) | charge
+        total = total_current(bound, sizes, rules.current_sharing, rules.max_charge_current, offline)
+        _put(state, s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, total, 1)
+        bound = _bound({name: _discharge(one) for name, one in gone.items()}) | discharge
+        total = total_current(bound, sizes, rules.current_sharing, rules.max_discharge_current, offline)
+        if all(one.discharge is None for one in allowed.values()):
+            total = self._as_published(total)
+        _put(state, s.DISCHARGE_CURRENT, s.DISCHARGE_CURRENT_WHY, total, 1)
+        for limits, blocking in ((charge, k.BLOCKING_CHARGE), (discharge, k.BLOCKING_DISCHARGE)):
             state[blocking.key] = sum(limit.value == 0 for limit in limits.values())
         ends = s.known(states, k.DISCHARGE_VOLTAGE_LIMIT.number)
         state[k.DISCHARGE_VOLTAGE_LIMIT.key] = max(ends) if ends else None
@@ -340,6 +374,11 @@ class Bank:
         urgent = [key.flag(values) for values in states.values() for key in wishes]
         state[k.FULL_CHARGE_REQUEST.key] = full
         state[s.CHARGE_WANTED.key] = s.any_flag([*urgent, full] if self._rules.full_charge_is_wanted else urgent)
+
+    def _as_published(self, unknown: Limit) -> Limit:
+        """Return the discharge limit as it was, where no module tells one: 0 would turn an off-grid house dark."""
+        amperes = self._last.values[s.DISCHARGE_CURRENT.key] if self._last else None
+        return Limit(amperes, ("as last published", *unknown.reasons)) if isinstance(amperes, float) else unknown
 
     def _settle_layout(self, states: s.States) -> Layout:
         told = {key for values in states.values() for key in values}
@@ -352,7 +391,30 @@ class Bank:
 MOST_CELLS = 24
 """A GX shows no more."""
 
-_NEVER = float("inf")
+_NEVER, _LONG_AGO = float("inf"), float("-inf")
+
+
+def _discharge(one: Allowed) -> Limit:
+    """Return a module's discharge limit; one that is not known gives nothing, and binds once it is told."""
+    giving = one.told_once and one.told_once.taking_part()
+    return one.discharge or Limit(0.0, ("discharge limit not known",), apart=True, giving=giving)
+
+
+def _before(limit: Limit) -> Limit:
+    return Limit(limit.value, tuple(f"{reason} before it fell silent" for reason in limit.reasons))
+
+
+def _voltage(live: Mapping[str, Allowed], gone: Mapping[str, Allowed]) -> Limit:
+    """Return the lowest charge voltage, also of the modules that fell silent and still bind."""
+    among = lowest({name: one.voltage for name, one in live.items()})
+    lower = {name: _before(one.voltage) for name, one in gone.items() if one.voltage.value < among.value}
+    return lowest({**dict.fromkeys(live, among), **lower}) if lower else among
+
+
+def _bound(gone: Mapping[str, Limit]) -> dict[str, Limit]:
+    """Return silent modules as ones that stand apart, but may not: what they took before still binds."""
+    parts = {name: limit.taking_part() for name, limit in gone.items()}
+    return {name: Limit(0.0, (), apart=True, giving=_before(part)) for name, part in parts.items() if part}
 
 
 def _put(state: Values, field: Field, why: Field, limit: Limit, decimals: int) -> None:

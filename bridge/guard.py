@@ -5,15 +5,20 @@ caps, then curves by state of charge, cell voltage and temperature. It falls wit
 to no more than the last two readings, and those of the last `raise_after` seconds, all allowed.
 Curves look at their value through a backlash: towards the strict side it counts at once, back
 only after it has moved by the hysteresis.
+
+Nothing rises because something is not known: what was known before counts on with its last two values.
+Nor because a module stands apart: the others may be given more without it, so as long as its readings
+disagree about that the bank is given no more than with it, and no more than without it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from bridge import battery as k
 from bridge.fields import Value
@@ -167,39 +172,74 @@ SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit and what keeps it from being higher. `apart`: the module takes no part, and the others go on."""
+    """A limit and what keeps it from being higher. `apart`: the module takes no part, and the others go on.
+
+    `giving`, of one that stands apart: what it would be given if it took part after all, which is not settled yet.
+    """
 
     value: float
     reasons: tuple[str, ...]
     apart: bool = False
+    giving: Limit | None = None
 
     def under(self, value: float, *reasons: str) -> Limit:
         """Return the lower one of this limit and another."""
         return self.lower(Limit(value, reasons))
 
     def lower(self, other: Limit) -> Limit:
-        """Return the lower one; equal ones join their reasons."""
+        """Return the lower one of two limits of one reading; equal ones join their reasons."""
         if self.value != other.value:
             return self if self.value < other.value else other
-        return Limit(self.value, tuple(dict.fromkeys(self.reasons + other.reasons)), self.apart or other.apart)
+        return Limit(self.value, _joined(self, other), self.apart or other.apart)
+
+    def taking_part(self) -> Limit | None:
+        """Return what the module is given if it takes part; None when it surely does not."""
+        return self.giving if self.apart else self
+
+    def until_agreed(self, other: Limit) -> Limit:
+        """Return what holds while two readings count: the lower one, and apart when one of them says so."""
+        giving = _lower(self.taking_part(), other.taking_part())
+        aside = [limit for limit in (self, other) if limit.apart]
+        return Limit(0.0, _joined(*aside), apart=True, giving=giving) if aside or giving is None else giving
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a module may be given: V, A, A. None is not known: no voltage told, no discharge current ever told."""
-
-    voltage: Limit | None
-    charge: Limit
-    discharge: Limit | None
-
-    def lower(self, other: Allowed) -> Allowed:
-        """Return the lower ones of each; of what only one of them knows, that one's."""
-        discharge = _lower(self.discharge, other.discharge)
-        return Allowed(_lower(self.voltage, other.voltage), self.charge.lower(other.charge), discharge)
+def _joined(*limits: Limit) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(reason for limit in limits for reason in limit.reasons))
 
 
 def _lower(first: Limit | None, second: Limit | None) -> Limit | None:
     return first.lower(second) if first is not None and second is not None else first or second
+
+
+Sizes: TypeAlias = Mapping[str, tuple[float, float]]
+"""The smallest and largest Ah that each module may have, 0 for not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a module may be given: V, A, A. No discharge limit: it was not told twice yet, `told_once` at most.
+
+    `size` are the smallest and the largest capacity in Ah that its readings tell, 0 for one that tells none.
+    """
+
+    voltage: Limit
+    charge: Limit
+    discharge: Limit | None
+    told_once: Limit | None
+    size: tuple[float, float]
+
+
+def _agreed(readings: Sequence[Allowed]) -> Allowed:
+    """Return what all of some readings allow. A discharge limit needs two that know one."""
+    discharge = [one.discharge for one in readings if one.discharge is not None]
+    once = [limit for one in readings for limit in (one.discharge, one.told_once) if limit is not None]
+    return Allowed(
+        reduce(Limit.lower, (one.voltage for one in readings)),
+        reduce(Limit.until_agreed, (one.charge for one in readings)),
+        reduce(Limit.until_agreed, discharge) if len(discharge) >= 2 else None,
+        reduce(Limit.until_agreed, once) if once else None,
+        (min(one.size[0] for one in readings), max(one.size[1] for one in readings)),
+    )
 
 
 class Backlash:
@@ -258,6 +298,36 @@ STOPPING_STATES = (
 """The same as a console says it."""
 
 
+JUDGED_NUMBERS = (k.CHARGE_VOLTAGE_LIMIT, k.CHARGE_CURRENT_LIMIT, k.DISCHARGE_CURRENT_LIMIT, k.CHARGE_RATING,
+                  k.DISCHARGE_RATING, k.TOTAL, k.COLDEST, k.HOTTEST)  # fmt: skip
+JUDGED_FLAGS = (k.CHARGE_ENABLE, k.DISCHARGE_ENABLE, k.CHARGE_FET, k.DISCHARGE_FET, *STOPPING)
+JUDGED_TEXTS = tuple(told.key for told in STOPPING_STATES)
+
+Known: TypeAlias = dict[str, Value]
+"""What is known of a module, by the names of its keys and of Felt; what is not known is not in it."""
+
+
+class Recall:
+    """The last two known values of everything: they fill in where a reading knows nothing.
+
+    Two, since one alone raises nothing: with both of them the module is judged, and the lower limits count.
+    """
+
+    def __init__(self) -> None:
+        self._last: Known = {}
+        self._before: Known = {}
+
+    def knew(self, name: str) -> bool:
+        """Whether it was ever known."""
+        return name in self._last
+
+    def take(self, known: Known) -> tuple[Known, Known]:
+        """Take what a reading knows; return it filled up, once with each of the two."""
+        self._before.update((name, self._last[name]) for name in known if name in self._last)
+        self._last.update(known)
+        return dict(self._last), self._before | known
+
+
 class ModuleGuard:
     """What one module may be given, from its readings as they come."""
 
@@ -267,31 +337,35 @@ class ModuleGuard:
         self._cell_high, self._cell_low = _both(limits.hysteresis_cell)
         self._hottest, self._coldest = _both(limits.hysteresis_temperature)
         self._window: deque[tuple[float, Allowed]] = deque()
-        self._discharge_told: float | None = None
+        self._in_a_row = 0
+        self._recall = Recall()
         self.felt = Felt(None, None, None, None, None, None)
 
     @property
     def confirmed(self) -> bool:
         """Whether two readings have been taken: one alone raises nothing."""
-        return len(self._window) >= 2
+        return self._in_a_row >= 2
 
     def take(self, values: Mapping[str, Value], at: float, memory: float) -> None:
-        """Take a reading of time `at`; one from more than `memory` seconds before it confirms nothing any more."""
+        """Take a reading of time `at`; one from more than `memory` seconds before it confirms nothing any more.
+
+        What was allowed before such a gap still holds until two new readings are there.
+        """
         if self._window and at - self._window[-1][0] > memory:
-            self._window.clear()
+            self._window = deque([(self._window[-1][0], self.allowed())])
+            self._in_a_row = 0
+        self._in_a_row += 1
         self.felt = self._feel(values)
-        self._window.append((at, self._judge(values)))
+        last, before = self._recall.take(self._known(values))
+        judged = self._judge(values, last)
+        other = judged if before == last else self._judge(values, before)
+        self._window.append((at, _agreed([judged, other])))
         while len(self._window) > 2 and self._window[0][0] < at - self._limits.raise_after:
             self._window.popleft()
 
     def allowed(self) -> Allowed:
         """Return what every reading that counts would allow."""
-        (_, result), *rest = self._window
-        for _, one in rest:
-            result = result.lower(one)
-        # a limit that has become unknown since is no longer the one of then
-        newest = self._window[-1][1]
-        return Allowed(result.voltage if newest.voltage else None, result.charge, result.discharge)
+        return _agreed([one for _, one in self._window])
 
     def _feel(self, values: Mapping[str, Value]) -> Felt:
         soc, inside = k.SOC.number(values), k.TEMPERATURE.number(values)
@@ -305,122 +379,175 @@ class ModuleGuard:
             self._coldest.follow(inside if cold is None else cold),
         )
 
-    def _judge(self, values: Mapping[str, Value]) -> Allowed:
-        return Allowed(self._voltage(values), self._charge(values), self._discharge(values))
+    def _known(self, values: Mapping[str, Value]) -> Known:
+        found: Known = {
+            **{one.name: getattr(self.felt, one.name) for one in fields(Felt)},
+            **{key.key: key.number(values) for key in JUDGED_NUMBERS},
+            **{key.key: key.flag(values) for key in JUDGED_FLAGS},
+            **{key.key: key.text(values) or None for key in JUDGED_TEXTS},
+            k.CELL_COUNT.key: k.cell_count(values),
+        }
+        for name, key in (("coldest", k.COLDEST), ("hottest", k.HOTTEST)):
+            if found[key.key] is None and self._recall.knew(key.key):
+                found[name] = None  # the temperature inside is not the one that was known
+        return {name: value for name, value in found.items() if value is not None}
 
-    def _voltage(self, values: Mapping[str, Value]) -> Limit | None:
-        told = k.CHARGE_VOLTAGE_LIMIT.number(values)
-        limit = None if told is None else Limit(told, ("battery",))
-        if self._limits.voltage_by_soc is not None and self.felt.soc_high is not None:
-            limit = _lower(limit, Limit(self._limits.voltage_by_soc.at(self.felt.soc_high), ("state of charge",)))
+    def _judge(self, values: Mapping[str, Value], known: Known) -> Allowed:
+        size = k.TOTAL.number(known) or 0.0
+        discharge = self._discharge(values, known)
+        return Allowed(self._voltage(values, known), self._charge(values, known), discharge, None, (size, size))
+
+    def _voltage(self, values: Mapping[str, Value], known: Known) -> Limit:
+        count = known.get(k.CELL_COUNT.key)
+        limit = voltage_cap(self._limits, count if isinstance(count, int) else None)
+        told, soc = k.CHARGE_VOLTAGE_LIMIT.number(known), known.get("soc_high")
+        if told is not None:
+            limit = limit.under(told, _battery(k.CHARGE_VOLTAGE_LIMIT, values))
+        if self._limits.voltage_by_soc is not None and isinstance(soc, float):
+            limit = limit.under(self._limits.voltage_by_soc.at(soc), "state of charge")
         return limit
 
-    def _charge(self, values: Mapping[str, Value]) -> Limit:
-        limits, felt = self._limits, self.felt
-        limit = self._start(values, k.CHARGE_CURRENT_LIMIT, k.CHARGE_RATING, limits.module_charge_current)
-        if limit is None:
-            return Limit(0.0, ("charge limit not known",), apart=True)
-        if k.CHARGE_ENABLE.flag(values) is False:
+    def _charge(self, values: Mapping[str, Value], known: Known) -> Limit:
+        limits = self._limits
+        if k.CHARGE_ENABLE.flag(known) is False:
             return Limit(0.0, ("charging not enabled",), apart=True)
-        if k.CHARGE_FET.flag(values) is False:
+        if k.CHARGE_FET.flag(known) is False:
             return Limit(0.0, ("charge MOSFET off",), apart=True)
-        raised = [key.key.replace("_", " ") for key in STOPPING if key.flag(values)]
-        raised += [told.key.text(values) for told in STOPPING_STATES if told.level(values)]
+        raised = [key.key.replace("_", " ") for key in STOPPING if key.flag(known)]
+        raised += [told.key.text(known) for told in STOPPING_STATES if told.level(known)]
         if raised:
             return Limit(0.0, tuple(raised), apart=True)
-        if k.CELL_MAX.key in values and felt.cell_high is None and limits.charge_by_cell:
-            return Limit(0.0, ("cell voltage not known",), apart=True)
-        if k.TEMPERATURE.key in values and felt.coldest is None and limits.charge_by_temperature:
-            return Limit(0.0, ("temperature not known",), apart=True)
-        return _cut(limit, (
-            ("state of charge", limits.charge_by_soc, felt.soc_high),
-            ("cell voltage", limits.charge_by_cell, felt.cell_high),
-            ("temperature", limits.charge_by_temperature, felt.coldest),
-            ("temperature", limits.charge_by_temperature, felt.hottest),
+        limit = self._start(values, known, k.CHARGE_CURRENT_LIMIT, k.CHARGE_RATING, limits.module_charge_current)
+        # also where the limit is not known: the cells take their share of what the others are given
+        giving = self._cut(limit or Limit(k.CHARGE_CURRENT_LIMIT.high, ()), known, (
+            ("state of charge", limits.charge_by_soc, "soc_high"),
+            ("cell voltage", limits.charge_by_cell, "cell_high"),
+            ("temperature", limits.charge_by_temperature, "coldest"),
+            ("temperature", limits.charge_by_temperature, "hottest"),
         ))  # fmt: skip
+        if missing := self._not_known(values):
+            return Limit(0.0, (missing,), apart=True, giving=giving.taking_part())
+        return giving
 
-    def _discharge(self, values: Mapping[str, Value]) -> Limit | None:
-        limits, felt = self._limits, self.felt
-        limit = self._start(values, k.DISCHARGE_CURRENT_LIMIT, k.DISCHARGE_RATING, limits.module_discharge_current)
-        if limit is None and self._discharge_told is not None:
-            limit = Limit(self._discharge_told, ("as last told",))
-        if k.DISCHARGE_ENABLE.flag(values) is False:
+    def _not_known(self, values: Mapping[str, Value]) -> str:
+        """Return what should be known for charging and is not, "" for nothing."""
+        limits = self._limits
+        never_told = k.CHARGE_CURRENT_LIMIT.key not in values
+        if limits.module_charge_current is None if never_told else k.CHARGE_CURRENT_LIMIT.number(values) is None:
+            return "charge limit not known"
+        if k.CELL_MAX.key in values and self.felt.cell_high is None and limits.charge_by_cell:
+            return "cell voltage not known"
+        if k.TEMPERATURE.key in values and self.felt.coldest is None and limits.charge_by_temperature:
+            return "temperature not known"
+        return ""
+
+    def _discharge(self, values: Mapping[str, Value], known: Known) -> Limit | None:
+        limits = self._limits
+        if k.DISCHARGE_ENABLE.flag(known) is False:
             return Limit(0.0, ("discharging not enabled",), apart=True)
-        if k.DISCHARGE_FET.flag(values) is False:
+        if k.DISCHARGE_FET.flag(known) is False:
             return Limit(0.0, ("discharge MOSFET off",), apart=True)
+        limit = self._start(
+            values, known, k.DISCHARGE_CURRENT_LIMIT, k.DISCHARGE_RATING, limits.module_discharge_current
+        )
         if limit is None:
             return None
-        if k.DISCHARGE_CURRENT_LIMIT.number(values) is not None:
-            self._discharge_told = limit.value
-        return _cut(limit, (
-            ("state of charge", limits.discharge_by_soc, felt.soc_low),
-            ("cell voltage", limits.discharge_by_cell, felt.cell_low),
-            ("temperature", limits.discharge_by_temperature, felt.coldest),
-            ("temperature", limits.discharge_by_temperature, felt.hottest),
+        return self._cut(limit, known, (
+            ("state of charge", limits.discharge_by_soc, "soc_low"),
+            ("cell voltage", limits.discharge_by_cell, "cell_low"),
+            ("temperature", limits.discharge_by_temperature, "coldest"),
+            ("temperature", limits.discharge_by_temperature, "hottest"),
         ))  # fmt: skip
 
-    def _start(self, values: Mapping[str, Value], key: k.Key, rating: k.Key, configured: float | None) -> Limit | None:
-        """Return what battery and configuration allow together; None when the battery should tell and does not."""
-        rated = rating.number(values)
+    def _start(
+        self, values: Mapping[str, Value], known: Known, key: k.Key, rating: k.Key, configured: float | None
+    ) -> Limit | None:
+        """Return what battery and configuration allow together; None when the battery should tell and never did."""
+        rated, told = rating.number(known), key.number(known)
         cap = None if configured is None else Limit(configured, ("module limit configured",))
         if cap is not None and rated is not None:
             cap = cap.under(rated * self._limits.share_of_rating, "rating")
-        if key.key not in values:
-            return cap
-        told = key.number(values)
-        return None if told is None else _lower(Limit(told, ("battery",), apart=told == 0), cap)
+        if told is None:
+            return None if key.key in values else cap
+        return _lower(Limit(told, (_battery(key, values),), apart=told == 0), cap)
+
+    def _cut(self, limit: Limit, known: Known, curves: Iterable[tuple[str, Curve | None, str]]) -> Limit:
+        """Return the lowest of a limit and what each curve makes of it, by what is felt now and by what is known."""
+        result = limit
+        for name, curve, what in curves:
+            felt, last = getattr(self.felt, what), known.get(what)
+            for value, reason in ((felt, name), (None if last == felt else last, f"last known {name}")):
+                if curve is None or not isinstance(value, float):
+                    continue
+                amount = curve.at(value) if curve.unit == AMPERES else curve.at(value) * limit.value
+                if amount < result.value or (amount == result.value and amount < limit.value):
+                    result = result.under(amount, reason)
+        return result
+
+
+def _battery(key: k.Key, values: Mapping[str, Value]) -> str:
+    return "battery" if key.number(values) is not None else "as last told"
 
 
 def _both(play: float) -> tuple[Backlash, Backlash]:
     return Backlash(play, strict=1), Backlash(play, strict=-1)
 
 
-def _cut(limit: Limit, curves: Iterable[tuple[str, Curve | None, float | None]]) -> Limit:
-    """Return the lowest of a limit and what each curve makes of it."""
-    result = limit
-    for reason, curve, value in curves:
-        if curve is not None and value is not None:
-            amount = curve.at(value) if curve.unit == AMPERES else curve.at(value) * limit.value
-            if amount < result.value or (amount == result.value and amount < limit.value):
-                result = result.under(amount, reason)
-    return result
-
-
-def voltage_cap(limits: Limits, cells: Iterable[int | None]) -> Limit:
-    """Return the highest charge voltage for modules of so many cells; one that does not tell counts as 15."""
+def voltage_cap(limits: Limits, cells: int | None) -> Limit:
+    """Return the highest charge voltage for a module of so many cells; one that does not tell counts as 15."""
     if limits.max_charge_voltage is not None:
         return Limit(limits.max_charge_voltage, ("configured maximum",))
-    caps = [DEFAULT_CAP.get(count, round(CELL_CAP * count, 2)) for count in {count or 15 for count in cells}]
-    return Limit(min(caps), ("cap for the number of cells",))
+    count = cells or 15
+    return Limit(DEFAULT_CAP.get(count, round(CELL_CAP * count, 2)), ("cap for the number of cells",))
 
 
-def total_current(
-    modules: Mapping[str, Limit], capacities: Mapping[str, float | None], sharing: str, cap: float | None, silent: int
-) -> Limit:
+def lowest(modules: Mapping[str, Limit]) -> Limit:
+    """Return the lowest limit, with the names of those that want it."""
+    value = min(limit.value for limit in modules.values())
+    return Limit(value, _reasons({name: one for name, one in modules.items() if one.value == value}, modules))
+
+
+def total_current(modules: Mapping[str, Limit], sizes: Sizes, sharing: str, cap: float | None, silent: int) -> Limit:
     """Return the current of a bank: how much it can take until the first of its modules is at its own limit.
 
-    `modules` are the limits of the live ones by name, `capacities` their Ah. Those that stand apart give
-    0 A and do not count; one that a curve has cut to 0 A stops all, since it still takes its share.
+    `modules` are the limits by name. Those that stand apart give 0 A and do not count; one that a curve has cut to
+    0 A stops all, since it still takes its share.
+    Of one about which that is not settled the worse counts. With each further module the others could be given
+    more, so the worst is without all of those, or with a single one of them.
     Never more than the sum. With even sharing it is lowest x number: the sum for modules that are alike.
     """
-    giving = {name: limit for name, limit in modules.items() if not limit.apart}
-    if not giving:
-        return Limit(0.0, _reasons(modules, modules))
-    amperes = sum(limit.value for limit in giving.values())
-    binding = giving
-    sizes = {name: capacities.get(name) for name in giving}
-    if sharing == "even" or (sharing == "capacity" and None in sizes.values()):
-        sizes = dict.fromkeys(giving, 1.0)
-    if sharing != "sum":
-        whole = sum(size or 0.0 for size in sizes.values())
-        per_module = {name: limit.value * whole / (sizes[name] or 1.0) for name, limit in giving.items()}
-        lowest = min(per_module.values())
-        amperes = min(amperes, lowest)
-        binding = {name: giving[name] for name, value in per_module.items() if value <= lowest + 1e-9}
-    aside = {name: limit for name, limit in modules.items() if limit.apart}
-    reasons = (*_reasons(binding, modules), *_reasons(aside, modules))
-    total = Limit(amperes, (*reasons, f"{silent} silent") if silent else reasons)
+    sure = {name: limit for name, limit in modules.items() if not limit.apart}
+    maybe = {name: limit.giving for name, limit in modules.items() if limit.apart and limit.giving}
+    cases = [sure, *({**sure, name: giving} for name, giving in maybe.items())]
+    known = {name: sizes[name] if sharing == "capacity" else (1.0, 1.0) for name in (*sure, *maybe)}
+    total = min((_shared(giving, modules, known, sharing) for giving in cases), key=lambda one: one.value)
+    if silent:
+        total = Limit(total.value, (*total.reasons, f"{silent} silent"))
     return total if cap is None else total.under(cap, "configured maximum")
+
+
+def _shared(giving: Mapping[str, Limit], modules: Mapping[str, Limit], sizes: Sizes, sharing: str) -> Limit:
+    """Return the current of the modules that take part."""
+    aside = _reasons({name: limit for name, limit in modules.items() if name not in giving}, modules)
+    if not giving:
+        return Limit(0.0, aside)
+    amperes, binding = sum(limit.value for limit in giving.values()), giving
+    if sharing != "sum":
+        whole = {name: limit.value * _parts(name, giving, sizes) for name, limit in giving.items()}
+        least = min(whole.values())
+        amperes = min(amperes, least)
+        binding = {name: giving[name] for name, value in whole.items() if value <= least + 1e-9}
+    return Limit(amperes, (*_reasons(binding, modules), *aside))
+
+
+def _parts(name: str, giving: Mapping[str, Limit], sizes: Sizes) -> float:
+    """Return how many times a module's current the bank's current is, at the least that the sizes leave open.
+
+    As long as one of them is not known: as by even sharing, or by the known ones alone, whichever is less.
+    """
+    number, largest = float(len(giving)), sizes[name][1]
+    parts = 1.0 + sum(sizes[one][0] for one in giving if one != name) / largest if largest else number
+    return min(parts, number) if any(not smallest for smallest, _ in sizes.values()) else parts
 
 
 def _reasons(some: Mapping[str, Limit], modules: Mapping[str, Limit]) -> tuple[str, ...]:

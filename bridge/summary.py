@@ -118,9 +118,10 @@ def _hot(_: Mapping[str, Value], felt: Felt, levels: Levels) -> int | None:
 
 
 def _errors(values: Mapping[str, Value], _: Felt, __: Levels) -> int | None:
-    """A sensor that is missing, a cell that cannot be read."""
+    """A sensor that is missing, a cell that cannot be read, a state that is none of those there are."""
     lists = (k.CELLS_ERROR.text(values), k.TEMPERATURES_ERROR.text(values))
-    return 2 if any(lists) or k.VOLTAGE_STATE.text(values) == "error" else None
+    states = (k.VOLTAGE_STATE, k.CHARGE_CURRENT_STATE, k.DISCHARGE_CURRENT_STATE)
+    return 2 if any(lists) or any(key.text(values) == "error" for key in states) else None
 
 
 WARMTHS = (k.TEMPERATURE_STATE, k.CELL_TEMPERATURE_STATE, k.MOS_TEMPERATURE_STATE)

@@ -1,13 +1,18 @@
 """The bank against a model of the driver behind it, with anything happening to its modules.
 
-Rows G1 to G5, G8, G9, A3, B20 and D2: whatever is read, lost, frozen or absurd, the GX is never frozen, never killed,
-never charging on what is no longer true.
+Rows G1 to G5, G8, G9, A3, B11, B20 and D2: whatever is read, lost, frozen or absurd, the GX is never frozen, never
+killed, never charging on what is no longer true. No limit is ever higher than a bank would give by each of the last
+two readings of every module, what is not known taken as it was known before, and with a module as well as without it
+while that has not been silent for long; and nothing is held back when all have been well for a while.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import settings
@@ -31,6 +36,89 @@ ABSURD = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 6553.5, 1e30, "25
 MEASURED = ["voltage", "current", "soc", "remaining_capacity", "total_capacity", "cell_max_voltage", "temperature",
             "cell_min_temperature", "cell_min_voltage", "cell_count", "cycles", "soh"]  # fmt: skip
 LIMITS = ["charge_current_limit", "discharge_current_limit", "charge_voltage_limit", "discharge_voltage_limit"]
+FLAGS = ["charge_enable", "discharge_enable", "charge_fet_on", "discharge_fet_on", "cell_fault", "module_over_voltage"]
+NEEDED = MEASURED[:3]
+JUDGED = [*MEASURED[:10], "cell_max_temperature", *LIMITS, *FLAGS]
+RANGES = {"voltage": (5, 80), "current": (-500, 500), "soc": (0, 105), "cell_max_voltage": (0.5, 5),
+          "cell_min_voltage": (0.5, 5), "temperature": (-40, 120), "cell_min_temperature": (-40, 120),
+          "cell_max_temperature": (-40, 120), "charge_voltage_limit": (10, 80), "discharge_voltage_limit": (10, 80),
+          "charge_current_limit": (0, 500), "discharge_current_limit": (0, 500), "remaining_capacity": (0, 2000),
+          "total_capacity": (0.001, 2000), "cell_count": (1, 64)}  # fmt: skip
+NOT_TOLD = "not told"
+STARTUP = 8.0
+BOUND = max(STARTUP, 2 * MAX_AGE)
+GIVEN = {"charge_current_limit": "Info.MaxChargeCurrent", "discharge_current_limit": "Info.MaxDischargeCurrent",
+         "charge_voltage_limit": "Info.MaxChargeVoltage"}  # fmt: skip
+State = dict[str, Value]
+WRONG = st.sampled_from([3.4, 3.56, 3.62, 12.0, 25.0, 50.0, 100.0])
+
+
+def _changes(keys: list[str]) -> st.SearchStrategy[State]:
+    # a coldest cell that is warmer than the hottest bends the same curve the other way: temperatures are only lost here
+    lost = st.sampled_from([NOT_TOLD, None, math.nan])
+    each = {key: lost if "temperature" in key else st.one_of(lost, ABSURD, st.booleans(), WRONG) for key in keys}
+    return st.fixed_dictionaries(each)
+
+
+CHANGES = st.lists(st.sampled_from([*JUDGED, "cell_max_voltage", "charge_enable"]), min_size=1, max_size=4).flatmap(
+    _changes
+)
+
+
+def changed(values: State, changes: dict[str, Value]) -> State:
+    """Return a state with some values changed, or not told."""
+    gone = [key for key, value in changes.items() if value == NOT_TOLD]
+    return without(values | changes, *gone)
+
+
+def known(key: str, value: Value) -> bool:
+    """Whether a value can be believed."""
+    if key in FLAGS:
+        return isinstance(value, bool)
+    low, high = RANGES[key]
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+@dataclass
+class Story:
+    """What a module told, as the bank must see it: what is not known as it was known before."""
+
+    readings: list[tuple[float, tuple[State, State]]] = field(default_factory=list)
+    seen_at: float = -math.inf
+    usable_at: float = -math.inf
+    in_a_row: int = 0
+    silent_since: float = -math.inf
+    last: State = field(default_factory=dict)
+    before: State = field(default_factory=dict)
+
+    def take(self, values: State, at: float) -> None:
+        if at <= self.seen_at:
+            return
+        self.seen_at = at
+        if all(known(key, values.get(key)) for key in NEEDED):
+            self.usable_at = at
+        elif at > self.usable_at + MAX_AGE:
+            return
+        if self.readings and at - self.readings[-1][0] > MAX_AGE:
+            self.in_a_row = 0
+        self.in_a_row += 1
+        told = {key: values[key] for key in JUDGED if key in values and known(key, values[key])}
+        self.before |= {key: self.last[key] for key in told if key in self.last}
+        self.last |= told
+        rest = {key: value for key, value in values.items() if key not in JUDGED or key in told}
+        self.readings.append((at, ({**self.last, **rest}, {**self.before, **rest})))
+
+    def live(self, now: float) -> bool:
+        found = now <= self.usable_at + MAX_AGE and self.in_a_row >= 2
+        self.silent_since = math.inf if found else min(self.silent_since, now)
+        return found
+
+    def states(self) -> list[State]:
+        """Return what each of the last two readings tells."""
+        found: list[State] = []
+        for _, pair in self.readings[-2:]:
+            found += [one for one in pair if one not in found]
+        return found
 
 
 def believed(value: Value) -> float:
@@ -52,8 +140,12 @@ class BankMachine(RuleBasedStateMachine):
     def begin(self, expected: int | None, modules: int, sharing: Any, stop: bool, raise_after: float) -> None:
         self.now = 1000.0
         limits = Limits(current_sharing=sharing, raise_after=raise_after)
-        self.stop_discharge = stop
-        self.bank = Bank(Rules(("bus",), limits, expected, max_age=MAX_AGE, startup=8.0,
+        self.stop_discharge, self.limits = stop, limits
+        self.stories: dict[int, Story] = {}
+        self.ceiling: dict[str, float] | None = None
+        self.given: dict[tuple[int, ...], dict[str, float] | None] = {}
+        self.kept: list[State] = []
+        self.bank = Bank(Rules(("bus",), limits, expected, max_age=MAX_AGE, startup=STARTUP,
                                stop_discharge_when_silent=stop))  # fmt: skip
         self.driver = Driver()
         self.board: dict[tuple[str, str], Reading] = {}
@@ -63,6 +155,8 @@ class BankMachine(RuleBasedStateMachine):
         self.round_due = self.tick_due = self.now
         self.keys: set[str] | None = None
         self.last: dict[str, Any] | None = None
+        self.last_at = -math.inf
+        self.wrong: tuple[int, State] | None = None
         self.thawed_at = -math.inf
         self.silent_since: float | None = self.now
         self.last_word_said = False
@@ -104,11 +198,67 @@ class BankMachine(RuleBasedStateMachine):
             self.states[module] = without(self.states[module], key)
         self._pass(2.0)
 
-    @rule(module=MODULES, cell=st.floats(2.5, 3.8), soc=st.floats(0, 100), degrees=st.floats(-20, 60))
-    def module_warms_fills_and_empties(self, module: int, cell: float, soc: float, degrees: float) -> None:
+    @rule(module=MODULES, cell=st.floats(2.5, 3.8), soc=st.floats(0, 100), degrees=st.floats(-20, 60),
+          capacity=st.sampled_from([50.0, 100.0]))  # fmt: skip
+    def module_warms_fills_and_empties(
+        self, module: int, cell: float, soc: float, degrees: float, capacity: float
+    ) -> None:
         self.states[module] = state(cell_max_voltage=cell, cell_min_voltage=cell - 0.05, soc=soc,
+                                    total_capacity=capacity,
                                     cell_min_temperature=degrees, cell_max_temperature=degrees + 2)  # fmt: skip
         self._pass(2.0)
+
+    @rule(module=MODULES, changes=CHANGES)
+    def one_reading_is_wrong(self, module: int, changes: State) -> None:
+        """One alone never raises anything."""
+        if self._settle(module):
+            self.wrong = module, changes
+            self._pass(1.0)
+            self.wrong = None
+            self._pass(6.0)
+        self.ceiling = None
+
+    @rule(module=MODULES, keys=st.sets(st.sampled_from([*JUDGED, "charge_enable", "cell_max_voltage"]), min_size=1),
+          told=st.booleans())  # fmt: skip
+    def values_are_not_known_for_long(self, module: int, keys: set[str], told: bool) -> None:
+        """What is not known never raises anything, however long that lasts."""
+        if self._settle(module):
+            self.wrong = module, dict.fromkeys(keys, None if told else NOT_TOLD)
+            self._pass(12.0)
+            self.wrong = None
+        self.ceiling = None
+
+    @rule(module=MODULES)
+    def module_is_lost(self, module: int) -> None:
+        """Its limits bind for some time after it fell silent."""
+        if self._settle(module):
+            self.talking.discard(module)
+            self._pass(MAX_AGE + BOUND - 2.0)
+        self.ceiling = None
+
+    @rule(others=st.booleans())
+    def all_are_well_for_a_while(self, others: bool) -> None:
+        """Nothing is held back for ever."""
+        if not self.states:
+            return
+        self.states = {module: state() for module in self.states}
+        if others or not self.talking:
+            self.talking = set(self.states)
+        self._pass(4.0)
+        self._pass(MAX_AGE + BOUND + STARTUP + GRACE)
+        assert self.last is not None
+        assert not self.last_word_said
+        count = len(self.talking)
+        assert [self.last[key] for key in GIVEN.values()] == [25.0 * count, 25.0 * count, 52.4]
+
+    def _settle(self, module: int) -> bool:
+        """Let time pass until nothing changes any more; from then on nothing may rise. Return whether that is so."""
+        self._pass(9.0)
+        self._pass(0.0 if not self._binding() else BOUND)
+        if self.last is None or self.last_word_said or module not in self.talking or self.last_at < self.now - 1.5:
+            return False
+        self.ceiling = {key: self.last[key] for key in GIVEN.values()}
+        return True
 
     @rule(module=MODULES)
     def module_is_well_again(self, module: int) -> None:
@@ -143,6 +293,8 @@ class BankMachine(RuleBasedStateMachine):
     def _modules_speak(self) -> None:
         for module in sorted(self.talking):
             values = dict(self.states[module])
+            if self.wrong is not None and self.wrong[0] == module:
+                values = changed(values, self.wrong[1])
             place = ("bus", str(module))
             self.board[place] = reading(str(module), values, self.now, max_age=MAX_AGE + 1)
 
@@ -156,7 +308,9 @@ class BankMachine(RuleBasedStateMachine):
             seen = self.history.setdefault(int(path), [])
             if not seen or seen[-1][0] < one.at:
                 worth = believed(one.values.get("charge_current_limit"))
-                seen.append((one.at, worth if one.values.get("charge_enable") is True else 0.0))
+                seen.append((one.at, worth if one.values.get("charge_enable") is not False else 0.0))
+            self.stories.setdefault(int(path), Story()).take(dict(one.values), one.at)
+        self.live = {module for module, story in self.stories.items() if story.live(self.now)}
         found = self.bank.round(self.board, self.now)
         assert set(found.state) == {field.key for field in s.FIELDS}
         encode(found.state)
@@ -195,8 +349,49 @@ class BankMachine(RuleBasedStateMachine):
             assert limit <= self._most() + 1e-6, "more than the live modules together allow"
             assert found["System.NrOfModulesOnline"] >= 1
         assert found["Io.AllowToCharge"] == int(limit > 0)
-        assert 30 < found["Info.MaxChargeVoltage"] <= 52.4
-        self.last, self.last_word_said = found, safe
+        assert 10 <= found["Info.MaxChargeVoltage"] <= 52.4
+        if self.ceiling is not None:
+            assert all(found[key] <= most + 1e-6 for key, most in self.ceiling.items()), (found, self.ceiling)
+        if not safe:
+            self._check_against_each_reading(found)
+        self.last, self.last_word_said, self.last_at = found, safe, self.now
+
+    def _binding(self) -> dict[int, Story]:
+        gone = {module: story for module, story in self.stories.items() if module not in self.live}
+        return {module: story for module, story in gone.items() if self.now - story.silent_since < BOUND - 0.1}
+
+    def _check_against_each_reading(self, found: dict[str, Any]) -> None:
+        """No limit is higher than what follows of any of the readings that count, with and without who is silent."""
+        gone = self._binding()
+        for number in range(len(gone) + 1):
+            for some in itertools.combinations(gone, number):
+                for given_ in self._given(sorted((*self.live, *some))):
+                    for key, most in given_.items():
+                        assert found[GIVEN[key]] <= most + 1e-6, f"{key} above what a reading that counts allows"
+
+    def _given(self, modules: list[int]) -> Iterator[dict[str, float]]:
+        """Yield what a bank gives by each combination of their readings that count."""
+        for chosen in itertools.product(*(self.stories[module].states() for module in modules)):
+            given_ = self._given_by(chosen)
+            if given_ is not None:
+                yield given_
+
+    def _given_by(self, states: tuple[State, ...]) -> dict[str, float] | None:
+        """Return what a bank gives to modules that never told anything else; None where no discharge limit is known."""
+        numbers = []
+        for one in states:
+            if one not in self.kept:
+                self.kept.append(one)
+            numbers.append(self.kept.index(one))
+        key = tuple(numbers)
+        if key not in self.given:
+            bank = Bank(Rules(("bus",), self.limits, len(states), max_age=MAX_AGE))
+            for now in (0.0, 1.0):
+                board = {("bus", str(n)): reading(str(n), one, now) for n, one in enumerate(states)}
+                said = bank.round(board, now)
+            numbers_ = {name: said.state[name] for name in GIVEN}
+            self.given[key] = {name: float(v) for name, v in numbers_.items() if isinstance(v, float)} or None
+        return self.given[key]
 
     def _most(self) -> float:
         """The sum over modules whose last reading is young of what their last two readings both allow."""

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from bridge import battery as k
 from bridge.config import fixed_topic, option, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
-from bridge.guard import Allowed, Limit, Limits, ModuleGuard, total_current, voltage_cap
+from bridge.guard import Allowed, Limit, Limits, ModuleGuard, total_current
 from bridge.pylontech import console, extra2000, stack
 from bridge.pylontech.console_connection import Reply
 from bridge.pylontech.console_device import ROUNDS_SHARE, ConsoleReader, Settings, Task
@@ -278,7 +277,7 @@ class Extra2000Device(ConsoleReader):
         cells, state = stack.cell_count(dict(reading.values)), dict(reading.values)
         if self._topics.battery is None or not guard.confirmed or not cells or state.get("cell_1_voltage") is None:
             return
-        message = extra2000.battery_message(state, _of_one(guard, self._limits, cells), cells)
+        message = extra2000.battery_message(state, _of_one(guard), cells)
         if message is not None:
             yield _on_topic(reading.unit, message, reading.at, self._topics.battery.replace("{n}", str(position)))
 
@@ -294,7 +293,7 @@ class Extra2000Device(ConsoleReader):
             sum(one.charge.value == 0 for one in allowed.values()),
             sum(one.discharge is not None and one.discharge.value == 0 for one in allowed.values()),
         )
-        limits = self._of_all(live, allowed, cells, len(states) - len(live))
+        limits = self._of_all(allowed, len(states) - len(live))
         message = extra2000.bank_message(states, limits, max(cells), blocking)
         return None if message is None else _on_topic(whole.unit, message, whole.at, where)
 
@@ -304,27 +303,23 @@ class Extra2000Device(ConsoleReader):
         guard = self._guards.get(module.path) if module is not None else None
         return guard if guard is not None and guard.confirmed else None
 
-    def _of_all(
-        self, live: Mapping[str, Values], allowed: Mapping[str, Allowed], cells: list[int], silent: int
-    ) -> extra2000.Limits:
+    def _of_all(self, allowed: Mapping[str, Allowed], silent: int) -> extra2000.Limits:
         """Return what all live modules may be given: the lowest charge voltage, and currents as they share them."""
         limits = self._limits
-        sizes = {place: k.TOTAL.number(state) for place, state in live.items()}
+        sizes = {place: one.size for place, one in allowed.items()}
         charging = {place: one.charge for place, one in allowed.items()}
         giving = {place: one.discharge or Limit(0.0, ("not known",)) for place, one in allowed.items()}
         charge = total_current(charging, sizes, limits.current_sharing, limits.max_charge_current, silent)
         discharge = total_current(giving, sizes, limits.current_sharing, limits.max_discharge_current, silent)
-        voltages = [one.voltage.value for one in allowed.values() if one.voltage is not None]
-        voltage = min([*voltages, voltage_cap(limits, cells).value])
+        voltage = min(one.voltage.value for one in allowed.values())
         return extra2000.Limits(round(voltage, 2), round(charge.value, 1), round(discharge.value, 1))
 
 
-def _of_one(guard: ModuleGuard, limits: Limits, cells: int) -> extra2000.Limits:
+def _of_one(guard: ModuleGuard) -> extra2000.Limits:
     """Return what one module may be given."""
-    allowed, cap = guard.allowed(), voltage_cap(limits, [cells]).value
-    voltage = cap if allowed.voltage is None else min(cap, allowed.voltage.value)
+    allowed = guard.allowed()
     discharge = None if allowed.discharge is None else round(allowed.discharge.value, 1)
-    return extra2000.Limits(round(voltage, 2), round(allowed.charge.value, 1), discharge)
+    return extra2000.Limits(round(allowed.voltage.value, 2), round(allowed.charge.value, 1), discharge)
 
 
 def _on_topic(unit: Unit, message: extra2000.Message, at: float, where: str) -> Reading:
