@@ -130,14 +130,14 @@ class _Member:
             return
         self._seen_at = reading.at
         values: Values = {**inherited, **reading.values}
-        if k.usable(values):
+        if usable := k.usable(values):
             self.at, self._age_limit = reading.at, age_limit
         elif reading.at <= self.silent_at:
             values.update((key.key, self.values.get(key.key)) for key in k.MEASURED)
         else:
             return
         self.values = values
-        self.guard.take(values, reading.at, age_limit)
+        self.guard.take(values, reading.at, age_limit, complete=usable)
 
 
 class Bank:
@@ -363,7 +363,9 @@ class Bank:
         bound = _bound({name: _discharge(one) for name, one in gone.items()}) | discharge
         total = total_current(bound, sizes, rules.current_sharing, rules.max_discharge_current, offline)
         if all(one.discharge is None for one in allowed.values()):
+            once = {name: one.told_once for name, one in allowed.items() if one.told_once}
             total = self._as_published(total)
+            total = total.lower(total_current(once, sizes, rules.current_sharing, None, offline)) if once else total
         _put(state, s.DISCHARGE_CURRENT, s.DISCHARGE_CURRENT_WHY, total, 1)
         for limits, blocking in ((charge, k.BLOCKING_CHARGE), (discharge, k.BLOCKING_DISCHARGE)):
             state[blocking.key] = sum(limit.value == 0 for limit in limits.values())

@@ -23,7 +23,7 @@ class Bank(Limits, BankEntry):
     modules: int | None = option(None, minimum=1, maximum=256, doc="how many there are; left out: those that answer")
     interval: float = option(1.0, minimum=0.5, maximum=10, doc="s between two messages; a GX takes one a second")
     max_age: float = option(30.0, minimum=2, maximum=55, doc="s after which a module that is silent does not count")
-    startup: float = option(60.0, minimum=0, maximum=3600, doc="s that missing modules are waited for at the start")
+    startup: float = option(60.0, minimum=0, maximum=3600, doc="s that missing modules are waited for, or bind")
     discharge_when_silent: Literal["unchanged", "stop"] = option("unchanged", doc="the last message's discharge limit")
     full_charge_request: bool = option(False, doc="whether the battery's wish for a full charge requests one")
     controls: bool | None = option(None, doc="whether the GX steers by it; left out: the first bank only")

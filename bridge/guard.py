@@ -343,18 +343,19 @@ class ModuleGuard:
 
     @property
     def confirmed(self) -> bool:
-        """Whether two readings have been taken: one alone raises nothing."""
+        """Whether two complete readings have been taken: one alone raises nothing."""
         return self._in_a_row >= 2
 
-    def take(self, values: Mapping[str, Value], at: float, memory: float) -> None:
+    def take(self, values: Mapping[str, Value], at: float, memory: float, *, complete: bool = True) -> None:
         """Take a reading of time `at`; one from more than `memory` seconds before it confirms nothing any more.
 
-        What was allowed before such a gap still holds until two new readings are there.
+        One that is not `complete` does not confirm that the module is back. What was allowed before such a gap still
+        holds until two new readings are there.
         """
         if self._window and at - self._window[-1][0] > memory:
             self._window = deque([(self._window[-1][0], self.allowed())])
             self._in_a_row = 0
-        self._in_a_row += 1
+        self._in_a_row += complete
         self.felt = self._feel(values)
         last, before = self._recall.take(self._known(values))
         judged = self._judge(values, last)

@@ -195,6 +195,25 @@ def test_d2_after_a_freeze_nothing_old_is_said_and_no_alarm_is_raised_for_it() -
     assert (found.state["modules_online"], found.state["alarm"]) == (2, False)
 
 
+def test_d2_during_the_grace_after_a_freeze_no_round_is_due_at_once() -> None:
+    """Else the bank's thread would make rounds without a pause until the grace is over."""
+    rig = speaking("2", "3")
+    rig.now += 60.0
+    assert rig.bank.round(rig.board, rig.now).data is None
+    assert rig.bank.silent_at() == rig.now + GRACE
+
+
+def test_d2_a_module_that_does_not_come_back_after_a_freeze_binds() -> None:
+    rig = speaking("2", "3", startup=20.0, max_age=5.0)
+    rig.set("2", cell_max_voltage=3.56)
+    rig.step(5)
+    del rig.modules["bus", "2"]
+    rig.now += 100.0
+    found = rig.step(int(GRACE) + 5).state
+    assert (found["modules_online"], found["charge_current_limit"]) == (1, 2.0)
+    assert rig.step(20).state["charge_current_limit"] == 25.0
+
+
 def test_d2_after_a_freeze_that_the_modules_did_not_survive_the_safe_message_comes() -> None:
     rig = speaking("2", "3")
     rig.modules.clear()
@@ -335,6 +354,217 @@ def test_b11_a_single_frame_never_raises_a_limit() -> None:
     assert rig.step(2).state["charge_current_limit"] == 50.0
 
 
+SINGLE = [
+    {"charge_enable": False},
+    {"charge_fet_on": False},
+    {"cell_fault": True},
+    {"charge_current_limit": 0.0},
+    {"charge_current_limit": None},
+    {"cell_max_voltage": None},
+    {"cell_max_voltage": 3.3},
+    {"cell_min_temperature": None, "cell_max_temperature": None, "temperature": None},
+    {"charge_current_limit": None, "charge_enable": None, "charge_fet_on": None},
+]
+
+
+@pytest.mark.parametrize("change", SINGLE, ids=str)
+@pytest.mark.parametrize(("cell", "amperes"), [(3.56, 2.0), (3.62, 0.0)])
+@pytest.mark.parametrize("raise_after", [0.0, 5.0])
+def test_b11_one_reading_of_the_module_that_binds_raises_nothing(
+    change: dict[str, Value], cell: float, amperes: float, raise_after: float
+) -> None:
+    """A module that stands apart leaves more to the others; it must say so twice."""
+    rig = speaking("2", "3", limits=Limits(raise_after=raise_after))
+    rig.set("2", cell_max_voltage=cell)
+    assert rig.step(10).state["charge_current_limit"] == amperes
+    rig.set("2", **change)
+    given = [rig.step().state["charge_current_limit"]]
+    rig.set("2", **state(cell_max_voltage=cell))
+    given += [rig.step().state["charge_current_limit"] for _ in range(15)]
+    assert max(given) <= amperes  # type: ignore[type-var]
+    assert given[-1] == amperes
+
+
+def test_a_module_that_says_twice_that_it_stands_apart_binds_no_longer() -> None:
+    rig = speaking("2", "3", limits=Limits(raise_after=5))
+    rig.set("2", cell_max_voltage=3.56)
+    rig.step(10)
+    rig.set("2", charge_enable=False)
+    given = [rig.step().state["charge_current_limit"] for _ in range(7)]
+    assert given == [2.0] * 5 + [25.0] * 2
+
+
+@pytest.mark.parametrize(
+    "unknown", [("charge_current_limit",), ("charge_current_limit", "charge_enable"), ("cell_max_voltage",)], ids=str
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_b20_what_is_not_known_raises_nothing_however_long_it_lasts(unknown: tuple[str, ...], told: bool) -> None:
+    rig = speaking("2", "3")
+    rig.set("2", cell_max_voltage=3.62)
+    assert rig.step(10).state["charge_current_limit"] == 0.0
+    kept = rig.modules["bus", "2"]
+    rig.modules["bus", "2"] = kept | dict.fromkeys(unknown) if told else without(kept, *unknown)
+    for _ in range(60):
+        found = rig.step().state
+        assert found["charge_current_limit"] == 0.0
+    assert "cell voltage (M1)" in str(found["charge_current_reason"])
+    rig.modules["bus", "2"] = state()
+    assert rig.step(3).state["charge_current_limit"] == 50.0
+
+
+def test_b11_one_reading_before_it_is_not_known_raises_nothing() -> None:
+    rig = speaking("2", "3")
+    rig.set("2", cell_max_voltage=3.56, cell_min_voltage=2.8, charge_voltage_limit=50.0)
+    kept = {key: value for key, value in rig.step(5).state.items() if key.endswith("_limit")}
+    for values_ in (state(), state() | dict.fromkeys(["cell_max_voltage", "cell_min_voltage", "charge_voltage_limit"])):
+        rig.modules["bus", "2"] = values_
+        for _ in range(1 if values_ == state() else 20):
+            found = rig.step().state
+            assert {key: found[key] for key in kept} == kept
+
+
+def test_a_high_cell_binds_also_where_the_charge_limit_became_unknown_before() -> None:
+    rig = speaking("2", "3")
+    rig.set("2", charge_current_limit=None)
+    found = rig.step(3).state
+    assert (found["charge_current_limit"], found["charge_current_reason"]) == (
+        25.0, "battery (M2); charge limit not known (M1)"
+    )  # fmt: skip
+    rig.set("2", cell_max_voltage=3.56)
+    assert rig.step().state["charge_current_limit"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("shown", "low", "key", "reason"),
+    [
+        ("charge_current_limit", 2.0, {"cell_max_voltage": 3.56}, "cell voltage before it fell silent (M1); 1 silent"),
+        ("charge_current_limit", 0.0, {"cell_max_voltage": 3.62}, "cell voltage before it fell silent (M1); 1 silent"),
+        ("discharge_current_limit", 5.0, {"cell_min_voltage": 2.8},
+         "cell voltage before it fell silent (M1); 1 silent"),
+        ("charge_voltage_limit", 50.0, {"charge_voltage_limit": 50.0}, "battery before it fell silent (M1)"),
+    ],
+)  # fmt: skip
+def test_g1_a_module_that_falls_silent_binds_as_long_as_a_missing_one_is_waited_for(
+    shown: str, low: float, key: dict[str, Value], reason: str
+) -> None:
+    rig = speaking("2", "3", startup=40.0, max_age=5.0)
+    rig.set("2", **key)
+    assert rig.step(5).state[shown] == low
+    del rig.modules["bus", "2"]
+    assert rig.step(6).state["modules_online"] == 1
+    found = rig.step(40).state
+    assert (found[shown], found[shown.replace("limit", "reason")]) == (low, reason)
+    assert (found["modules_offline"], found["alarm_cable"]) == (1, 1)
+    given = {"charge_current_limit": 25.0, "discharge_current_limit": 25.0, "charge_voltage_limit": 52.4}
+    assert {name: found[name] for name in given if name != shown} == {n: v for n, v in given.items() if n != shown}
+    found = rig.step().state
+    assert {name: found[name] for name in given} == given
+
+
+def test_a_module_that_answers_once_after_its_silence_raises_nothing() -> None:
+    rig = speaking("2", "3")
+    rig.set("2", cell_max_voltage=3.56)
+    rig.step(5)
+    binding = rig.modules.pop(("bus", "2"))
+    rig.step(10)
+    rig.modules["bus", "2"] = state()
+    assert [rig.step().state["charge_current_limit"] for _ in range(2)] == [2.0, 50.0]
+    rig.modules["bus", "2"] = binding
+    assert rig.step().state["charge_current_limit"] == 2.0
+
+
+def test_a_silent_module_that_its_device_counts_no_more_binds_all_the_same() -> None:
+    rig = Rig("2", "3", startup=20.0, max_age=5.0)
+    rig.modules["bus", ""] = {"modules_online": 2, "modules_offline": 0}
+    rig.set("2", cell_max_voltage=3.56)
+    assert rig.step(15).state["charge_current_limit"] == 2.0
+    del rig.modules["bus", "2"]
+    rig.step(5)
+    rig.modules["bus", ""] = {"modules_online": 1, "modules_offline": 0}
+    found = rig.step(15).state
+    assert (found["modules"], found["modules_offline"], found["charge_current_limit"]) == ("M1 bus/3", 0, 2.0)
+    assert rig.step(10).state["charge_current_limit"] == 25.0
+
+
+def test_g3_a_discharge_limit_that_the_modules_left_never_told_stays_as_published() -> None:
+    """A limit of 0 turns an off-grid house dark."""
+    rig = Rig("2", "3", expected=2)
+    rig.set("3", discharge_current_limit=None)
+    found = rig.step(5).state
+    assert (found["discharge_current_limit"], found["discharge_current_reason"]) == (
+        25.0, "battery (M1); discharge limit not known (M2)"
+    )  # fmt: skip
+    del rig.modules["bus", "2"]
+    for _ in range(100):
+        found = rig.step().state
+        assert found["discharge_current_limit"] == 25.0
+    assert found["modules_online"] == 1
+    assert found["discharge_current_reason"] == "as last published; discharge limit not known; 1 silent"
+    rig.set("3", discharge_current_limit=50.0)
+    assert [rig.step().state["discharge_current_limit"] for _ in range(2)] == [25.0, 50.0]
+
+
+def test_a_discharge_limit_told_once_lowers_the_one_that_was_published() -> None:
+    rig = Rig("2", "3", expected=2)
+    rig.set("3", discharge_current_limit=None)
+    rig.step(5)
+    del rig.modules["bus", "2"]
+    rig.step(70)
+    rig.set("3", discharge_current_limit=5.0)
+    assert rig.step().state["discharge_current_limit"] == 5.0
+
+
+def test_a_discharge_limit_told_for_the_first_time_needs_two_readings() -> None:
+    rig = Rig("2", "3", expected=2)
+    rig.set("3", discharge_current_limit=None)
+    rig.step(5)
+    rig.set("3", discharge_current_limit=25.0)
+    assert rig.step().state["discharge_current_limit"] == 25.0
+    rig.set("3", discharge_current_limit=None)
+    assert rig.step(5).state["discharge_current_limit"] == 25.0
+    rig.set("3", discharge_current_limit=5.0)
+    assert rig.step().state["discharge_current_limit"] == 10.0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_charge_voltage_that_is_not_known_stays_as_it_was(told: bool) -> None:
+    rig = speaking("2", "3", limits=Limits(raise_after=5))
+    for path in ("2", "3"):
+        rig.set(path, charge_voltage_limit=50.0)
+    assert rig.step(10).state["charge_voltage_limit"] == 50.0
+    for place, values_ in rig.modules.items():
+        rig.modules[place] = (
+            values_ | {"charge_voltage_limit": None} if told else without(values_, "charge_voltage_limit")
+        )
+    for _ in range(30):
+        found = rig.step().state
+        assert found["charge_voltage_limit"] == 50.0
+    assert found["charge_voltage_reason"] == "as last told"
+
+
+def test_a_number_of_cells_or_a_capacity_that_is_not_known_raises_nothing() -> None:
+    eight = without(state(charge_voltage_limit=28.4, voltage=26.4), *(f"cell_{n}_voltage" for n in range(1, 16)))
+    rig = speaking("2", "3", limits=Limits(raise_after=0, current_sharing="capacity"))
+    rig.modules["bus", "2"] = eight | {"cell_count": 8, "charge_voltage_limit": None, "total_capacity": 100.0}
+    rig.modules["bus", "3"] = eight | {"cell_count": 8, "charge_voltage_limit": None}
+    found = rig.step(5).state
+    assert (found["charge_voltage_limit"], found["charge_current_limit"]) == (28.0, 37.5)
+    for path in ("2", "3"):
+        rig.set(path, cell_count=None, cell_min_voltage=None, total_capacity=None)
+    found = rig.step(10).state
+    assert (found["charge_voltage_limit"], found["charge_current_limit"]) == (28.0, 37.5)
+
+
+def test_a_module_is_not_back_with_one_reading_that_has_all_it_needs() -> None:
+    rig = speaking("2", "3")
+    rig.set("3", voltage=None)
+    rig.step(10)
+    rig.set("3", voltage=49.5)
+    rig.step()
+    rig.set("3", voltage=None)
+    assert [rig.step().state["modules_online"] for _ in range(4)] == [1] * 4
+
+
 def test_a_wish_for_charge_is_a_request_and_a_warning_and_for_a_full_one_only_if_configured() -> None:
     rig = speaking("2", "3")
     rig.set("3", charge_immediately_2=True)
@@ -427,6 +657,15 @@ def test_a_state_that_a_console_tells_is_an_alarm_and_a_protection_ends_charging
     assert stopped == (word in STOPS), found["charge_current_reason"]
     assert found["discharge_current_limit"] > 0
     assert not stopped or word in found["charge_current_reason"]
+
+
+@pytest.mark.parametrize("key", ["voltage_state", "charge_current_state", "discharge_current_state"])
+def test_a_state_that_is_an_error_is_an_internal_failure(key: str) -> None:
+    """F0 on the line, "other error": of the voltage and of both currents."""
+    rig = speaking("2", "3")
+    rig.set("3", **{key: messages.STATES[0xF0]})
+    found = rig.step().state
+    assert (found["alarm_internal_failure"], found["alarm"]) == (2, True)
 
 
 def test_a_cold_battery_warns_of_charging_only_while_it_charges() -> None:

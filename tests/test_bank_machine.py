@@ -37,7 +37,7 @@ MEASURED = ["voltage", "current", "soc", "remaining_capacity", "total_capacity",
             "cell_min_temperature", "cell_min_voltage", "cell_count", "cycles", "soh"]  # fmt: skip
 LIMITS = ["charge_current_limit", "discharge_current_limit", "charge_voltage_limit", "discharge_voltage_limit"]
 FLAGS = ["charge_enable", "discharge_enable", "charge_fet_on", "discharge_fet_on", "cell_fault", "module_over_voltage"]
-NEEDED = MEASURED[:3]
+NEEDED, STAYING = MEASURED[:3], MEASURED[:5]
 JUDGED = [*MEASURED[:10], "cell_max_temperature", *LIMITS, *FLAGS]
 RANGES = {"voltage": (5, 80), "current": (-500, 500), "soc": (0, 105), "cell_max_voltage": (0.5, 5),
           "cell_min_voltage": (0.5, 5), "temperature": (-40, 120), "cell_min_temperature": (-40, 120),
@@ -60,6 +60,13 @@ def _changes(keys: list[str]) -> st.SearchStrategy[State]:
     return st.fixed_dictionaries(each)
 
 
+BINDING = st.sampled_from([
+    {}, {"cell_max_voltage": 3.56}, {"cell_max_voltage": 3.62}, {"cell_min_voltage": 2.85}, {"total_capacity": 100.0},
+    {"charge_voltage_limit": 50.0}, {"charge_current_limit": 5.0}, {"discharge_current_limit": 5.0},
+    {"charge_enable": False}, {"discharge_fet_on": False},
+])  # fmt: skip
+"""What may keep the limits of a bank low."""
+LOST = st.sets(st.sampled_from([*JUDGED[3:], "charge_enable", "cell_max_voltage", "charge_current_limit"]), max_size=5)
 CHANGES = st.lists(st.sampled_from([*JUDGED, "cell_max_voltage", "charge_enable"]), min_size=1, max_size=4).flatmap(
     _changes
 )
@@ -95,14 +102,16 @@ class Story:
         if at <= self.seen_at:
             return
         self.seen_at = at
-        if all(known(key, values.get(key)) for key in NEEDED):
+        if usable := all(known(key, values.get(key)) for key in NEEDED):
             self.usable_at = at
         elif at > self.usable_at + MAX_AGE:
             return
         if self.readings and at - self.readings[-1][0] > MAX_AGE:
             self.in_a_row = 0
-        self.in_a_row += 1
+        self.in_a_row += usable
         told = {key: values[key] for key in JUDGED if key in values and known(key, values[key])}
+        if not usable:  # what it measures stays as it was
+            told |= {key: self.last[key] for key in STAYING if key in self.last}
         self.before |= {key: self.last[key] for key in told if key in self.last}
         self.last |= told
         rest = {key: value for key, value in values.items() if key not in JUDGED or key in told}
@@ -208,30 +217,30 @@ class BankMachine(RuleBasedStateMachine):
                                     cell_min_temperature=degrees, cell_max_temperature=degrees + 2)  # fmt: skip
         self._pass(2.0)
 
-    @rule(module=MODULES, changes=CHANGES)
-    def one_reading_is_wrong(self, module: int, changes: State) -> None:
-        """One alone never raises anything."""
-        if self._settle(module):
+    @rule(module=MODULES, bound=BINDING, changes=CHANGES, then_lost=st.booleans())
+    def one_reading_is_wrong(self, module: int, bound: State, changes: State, then_lost: bool) -> None:
+        """One alone never raises anything, nor when what it told is not known after it."""
+        if self._settle(module, bound):
             self.wrong = module, changes
             self._pass(1.0)
-            self.wrong = None
+            self.wrong = (module, dict.fromkeys(changes)) if then_lost else None
             self._pass(6.0)
+            self.wrong = None
         self.ceiling = None
 
-    @rule(module=MODULES, keys=st.sets(st.sampled_from([*JUDGED, "charge_enable", "cell_max_voltage"]), min_size=1),
-          told=st.booleans())  # fmt: skip
-    def values_are_not_known_for_long(self, module: int, keys: set[str], told: bool) -> None:
+    @rule(module=MODULES, bound=BINDING, keys=LOST, told=st.booleans())
+    def values_are_not_known_for_long(self, module: int, bound: State, keys: set[str], told: bool) -> None:
         """What is not known never raises anything, however long that lasts."""
-        if self._settle(module):
-            self.wrong = module, dict.fromkeys(keys, None if told else NOT_TOLD)
+        if self._settle(module, bound):
+            self.wrong = module, dict.fromkeys({*keys, *bound}, None if told else NOT_TOLD)
             self._pass(12.0)
             self.wrong = None
         self.ceiling = None
 
-    @rule(module=MODULES)
-    def module_is_lost(self, module: int) -> None:
+    @rule(module=MODULES, bound=BINDING)
+    def module_is_lost(self, module: int, bound: State) -> None:
         """Its limits bind for some time after it fell silent."""
-        if self._settle(module):
+        if self._settle(module, bound):
             self.talking.discard(module)
             self._pass(MAX_AGE + BOUND - 2.0)
         self.ceiling = None
@@ -251,8 +260,10 @@ class BankMachine(RuleBasedStateMachine):
         count = len(self.talking)
         assert [self.last[key] for key in GIVEN.values()] == [25.0 * count, 25.0 * count, 52.4]
 
-    def _settle(self, module: int) -> bool:
+    def _settle(self, module: int, bound: State) -> bool:
         """Let time pass until nothing changes any more; from then on nothing may rise. Return whether that is so."""
+        if module in self.states:
+            self.states[module] |= bound
         self._pass(9.0)
         self._pass(0.0 if not self._binding() else BOUND)
         if self.last is None or self.last_word_said or module not in self.talking or self.last_at < self.now - 1.5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,27 @@ def test_a_bank_never_gets_more_than_its_modules_together(limits: list[Limit], s
     most = sum(limit.value for limit in limits if not limit.apart)
     assert together(sharing, *limits, sizes=sizes).value <= most + 1e-9
     assert together(sharing, *limits, sizes=sizes, cap=30.0).value <= 30.0
+
+
+MAYBE = st.builds(
+    lambda giving: Limit(0.0, ("a",), apart=True, giving=giving), st.builds(Limit, st.floats(0, 500), st.just(("x",)))
+)
+SIZE = st.tuples(st.floats(1, 300), st.floats(0, 100)).map(lambda pair: (pair[0], sum(pair)))
+
+
+@given(st.lists(st.tuples(st.one_of(LIMIT, MAYBE), SIZE, st.booleans()), min_size=1, max_size=5),
+       st.sampled_from(["even", "capacity", "sum"]))  # fmt: skip
+def test_what_is_not_settled_counts_as_the_worst_that_it_may_be(modules: list[Any], sharing: str) -> None:
+    names = [f"M{n}" for n in range(len(modules))]
+    limits = {name: limit for name, (limit, _, _) in zip(names, modules, strict=True)}
+    sizes = {name: size if told else (0.0, 0.0) for name, (_, size, told) in zip(names, modules, strict=True)}
+    total = total_current(limits, sizes, sharing, None, 0).value
+    choices = [[limit, limit.giving] if limit.giving else [limit] for limit in limits.values()]
+    for chosen in itertools.product(*choices):
+        for ends in itertools.product((0, 1), repeat=len(names)):
+            exact = {name: (sizes[name][end],) * 2 for name, end in zip(names, ends, strict=True)}
+            one = total_current(dict(zip(names, chosen, strict=True)), exact, sharing, None, 0)
+            assert total <= one.value + 1e-6
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,9 @@ def test_g1_and_g2_hold_for_a_bank_of_a_bus_a_console_and_an_extra2000(tmp_path:
         assert first["System.NrOfModulesOnline"] == 4
         assert 0 < first["Info.MaxDischargeCurrent"] <= 4 * 30
         full = site.await_charge()
+        known = lambda m: "not known" not in (json.loads(m.payload)["discharge_current_reason"] or "not known")  # noqa: E731
+        told = json.loads(site.recorder.wait(f"{BASE}/bank/state", known).payload)
+        one_module = told["discharge_current_limit"] / 4
         everybody = [module for stack in site.stacks for module in stack.stack.modules.values()]
         state = site.await_published()
         assert all(module.serial in state["modules"] for module in everybody)
@@ -202,10 +205,10 @@ def test_g1_and_g2_hold_for_a_bank_of_a_bus_a_console_and_an_extra2000(tmp_path:
 
         cellar.stack.modules[2].silent = True
         found = site.await_data("System.NrOfModulesOffline", 1, 30)
-        assert found["Info.MaxDischargeCurrent"] <= 3 * first["Info.MaxDischargeCurrent"] / 4 + 0.1
+        assert found["Info.MaxDischargeCurrent"] <= 3 * one_module + 0.1
         garage.unplug()
         found = site.await_data("System.NrOfModulesOnline", 2, 30)
-        assert found["Info.MaxDischargeCurrent"] <= 2 * first["Info.MaxDischargeCurrent"] / 4 + 0.1
+        assert found["Info.MaxDischargeCurrent"] <= 2 * one_module + 0.1
         cellar.unplug()
         site.stacks[0].unplug()
         found = site.await_data("System.NrOfModulesOnline", 0, 30)
@@ -262,6 +265,21 @@ def test_d2_after_a_freeze_only_what_was_read_since_is_said(tmp_path: Path) -> N
         assert leaves(json.loads(site.data()[-1].payload))["System.NrOfModulesOnline"] == 2
         assert all(b'"BmsCable":0' in message.payload for message in site.data()), "an alarm for our own freeze"
         site.replayed()
+
+
+def test_d2_after_a_freeze_that_no_module_survived_it_waits_in_peace_and_then_tells(tmp_path: Path) -> None:
+    with yard(tmp_path, 2) as site:
+        site.bridge.send(signal.SIGSTOP)
+        for module in site.stacks[0].stack.modules.values():
+            module.silent = True
+        time.sleep(MAX_AGE + 2.5)  # the fault lasts
+        went_on = time.monotonic()
+        site.bridge.send(signal.SIGCONT)
+        found = site.await_data("System.NrOfModulesOnline", 0)
+        assert (found["Info.MaxChargeCurrent"], found["Io.AllowToCharge"]) == (0, 0)
+        assert len(site.data(went_on)) == 1
+        rounds = [message for message in site.recorder.on(f"{BASE}/bank/state") if message.at >= went_on]
+        assert len(rounds) <= 2 * (site.data()[-1].at - went_on) / 0.5 + 5, "rounds without a pause"
 
 
 def test_a_module_on_two_cables_counts_once_in_the_running_bridge(tmp_path: Path) -> None:
