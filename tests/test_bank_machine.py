@@ -145,8 +145,11 @@ class BankMachine(RuleBasedStateMachine):
         sharing=st.sampled_from(["even", "capacity", "sum"]),
         stop=st.booleans(),
         raise_after=st.sampled_from([0.0, 2.0]),
+        reticent=st.integers(-1, 2),
     )
-    def begin(self, expected: int | None, modules: int, sharing: Any, stop: bool, raise_after: float) -> None:
+    def begin(
+        self, expected: int | None, modules: int, sharing: Any, stop: bool, raise_after: float, reticent: int
+    ) -> None:
         self.now = 1000.0
         limits = Limits(current_sharing=sharing, raise_after=raise_after)
         self.stop_discharge, self.limits = stop, limits
@@ -160,6 +163,8 @@ class BankMachine(RuleBasedStateMachine):
         self.board: dict[tuple[str, str], Reading] = {}
         self.history: dict[int, list[tuple[float, float]]] = {}
         self.states: dict[int, dict[str, Value]] = {module: state() for module in range(modules)}
+        if reticent in self.states:
+            self.states[reticent] = without(state(), "discharge_current_limit") | {"discharge_current_limit": None}
         self.talking: set[int] = set(self.states)
         self.round_due = self.tick_due = self.now
         self.keys: set[str] | None = None
@@ -239,10 +244,13 @@ class BankMachine(RuleBasedStateMachine):
 
     @rule(module=MODULES, bound=BINDING)
     def module_is_lost(self, module: int, bound: State) -> None:
-        """Its limits bind for some time after it fell silent."""
+        """Its limits bind for some time after it fell silent, and one reading that it then brings changes nothing."""
         if self._settle(module, bound):
             self.talking.discard(module)
-            self._pass(MAX_AGE + BOUND - 2.0)
+            self._pass(MAX_AGE + BOUND - 3.0)
+            self.states[module] = state()
+            self.talking.add(module)
+            self._pass(1.0)
         self.ceiling = None
 
     @rule(others=st.booleans())
@@ -363,6 +371,10 @@ class BankMachine(RuleBasedStateMachine):
         assert 10 <= found["Info.MaxChargeVoltage"] <= 52.4
         if self.ceiling is not None:
             assert all(found[key] <= most + 1e-6 for key, most in self.ceiling.items()), (found, self.ceiling)
+        knows = any("discharge_current_limit" in self.stories[module].last for module in self.live)
+        if not safe and not knows and self.last is not None and not self.last_word_said:
+            key = "Info.MaxDischargeCurrent"
+            assert found[key] == self.last[key], "the house goes dark because nothing is known"
         if not safe:
             self._check_against_each_reading(found)
         self.last, self.last_word_said, self.last_at = found, safe, self.now
