@@ -15,9 +15,12 @@ from bridge.energy import METERS, Integrator, areas, meters_of
 from bridge.energy_keeper import FIRST, SAVE_EVERY, EnergyKeeper
 from bridge.fields import ACTIVE_POWER, ENERGY_TOTAL, Channel, Field, Reading, Unit
 from bridge.statefile import StateFile
+from bridge.voltronic.inquiries import PI30, PI41
+from bridge.voltronic.inquiry import Inquiry
 from tests.harness import no_descriptors
 
 CHARGE, DISCHARGE = "charge_energy_estimated", "discharge_energy_estimated"
+PV, LOAD = "pv_energy_estimated", "load_energy_estimated"
 POWER = Field("power", ACTIVE_POWER, "Power")
 STACK = Unit("", "stack", (POWER,), 10.0)
 
@@ -76,13 +79,64 @@ def test_both_areas_together_are_the_whole(first: float, last: float, seconds: f
     assert above - below == pytest.approx((first + last) / 2 * seconds, abs=1e-3)
 
 
+def powers(*keys: str, path: str = "") -> dict[str, tuple[str, ...]]:
+    """Return what is added up for a unit with these keys, by key of the total."""
+    return {meter.positive.key: meter.powers for meter in meters_of(path, keys)}
+
+
 def test_a_device_that_counts_itself_is_not_counted() -> None:
-    keys = ["battery_power", "pv_total_power", "pv1_power", "ac_output_active_power"]
-    expected = ["battery_power", "pv_total_power", "ac_output_active_power"]
-    assert [meter.power for meter in meters_of("", keys)] == expected
-    counters = ["pv_energy_total", "load_energy_total"]
-    assert [meter.power for meter in meters_of("", [*keys, *counters])] == ["battery_power"]
-    assert meters_of("P1", ["power"]) == ()  # a module: the stack counts
+    keys = ["battery_power", "pv_total_power", "pv1_power", "pv2_power", "ac_output_active_power"]
+    assert powers(*keys) == {
+        "battery_charge_energy_estimated": ("battery_power",),
+        PV: ("pv_total_power",),
+        LOAD: ("ac_output_active_power",),
+    }
+    assert powers(*keys, "pv_energy_total", "load_energy_total").keys() == {"battery_charge_energy_estimated"}
+    assert powers("power", path="P1") == {}  # a module: the stack counts
+
+
+@pytest.mark.parametrize("trackers", [1, 2, 3])
+def test_every_tracker_that_tells_its_power_counts(trackers: int) -> None:
+    keys = [f"pv{number + 1}_power" for number in range(trackers)]
+    assert powers(*keys, *(key.replace("power", "current") for key in keys)) == {PV: tuple(keys)}
+
+
+def test_a_tracker_that_tells_no_power_leaves_the_energy_of_the_first() -> None:
+    assert powers("pv1_power", "pv2_current", "pv2_voltage") == {"pv1_energy_estimated": ("pv1_power",)}
+
+
+def an_hour(*decoded: tuple[Inquiry, str]) -> dict[str, float]:
+    """Return the totals after an hour in which an inverter gives these answers."""
+    values: dict[str, Any] = {}
+    for inquiry, payload in decoded:
+        values |= inquiry.publish(inquiry.decode(payload))
+    integrator = Integrator(meters_of("", values), {})
+    for second in range(0, 3601, 5):
+        integrator.take(values, float(second), 10.0)
+    return integrator.told()
+
+
+def test_both_trackers_of_a_max_make_its_pv_energy() -> None:
+    status = "230.0 50.0 230.0 50.0 3000 3000 050 400 52.0 000 080 0040 10.0 300.0 0.00 00000 00010110 00 00 03000 010"
+    assert an_hour((PI30["QPIGS"], status))[PV] == 3.0
+    assert an_hour((PI30["QPIGS"], status), (PI30["QPIGS2"], "10.0 300.0 3000"))[PV] == 6.0
+
+
+def test_both_lines_of_a_split_phase_make_its_load_energy() -> None:
+    status = "120.0 60.0 120.0 60.0 2000 1900 040 400 52.0 000 080 0040 10.0 150.0 0.00 00000 00010110 00 00 01500 010"
+    second = "120.0 60.0 120.0 60.0 2000 1800 040 10.0 150.0 52.0 00000000"
+    told = an_hour((PI41["QPIGS"], status), (PI41["QPIGS2"], second))
+    assert told[LOAD] == 3.7
+    assert told["pv1_energy_estimated"] == 1.5
+    assert PV not in told
+
+
+@pytest.mark.parametrize("absent", [{"pv2_power": None}, {}])
+def test_a_part_is_never_taken_for_the_whole(absent: dict[str, None]) -> None:
+    integrator = Integrator(meters_of("", ["pv1_power", "pv2_power"]), {})
+    for at, second in ((0, {"pv2_power": 3600}), (1, absent), (2, {"pv2_power": 3600}), (3, {"pv2_power": 3600})):
+        integrator.take({"pv1_power": 3600, **second}, at, 10.0)
+    assert round(integrator.totals[PV] * 1000, 6) == 2.0
 
 
 # -- the keeper
@@ -193,6 +247,14 @@ def test_a_counter_that_turns_up_later_ends_the_estimate(site: Site) -> None:
     site.go(5, unit=lone._replace())  # the link was opened anew, and it has not said so yet
     site.go(int(FIRST) + 2, unit=lone._replace())
     assert site.outlet.published == []
+
+
+def test_a_tracker_that_turns_up_later_is_added_from_then_on(site: Site) -> None:
+    pv1, pv2 = (Field(f"pv{number}_power", ACTIVE_POWER, f"PV{number} power") for number in (1, 2))
+    site.go(6, unit=Unit("", "roof", (pv1,), 10.0))
+    site.go(6, unit=Unit("", "roof", (pv1, pv2), 10.0))
+    site.keeper.close()
+    assert site.last() == {PV: 0.015}
 
 
 def test_a_unit_that_is_forgotten_starts_from_nothing(site: Site) -> None:

@@ -150,7 +150,7 @@ def _estimated(path: str, fields: Iterable[Field]) -> Iterator[Field]:
     keys = [item.key for item in fields]
     told: dict[str, Field] = {}
     for meter in energy.METERS:
-        if energy.meters_of(path, {meter.power} & set(keys)):
+        if energy.meters_of(path, {meter.powers[0], *meter.needs} & set(keys)):
             told.update((item.key, item) for item in meter.fields)
     return iter(told.values())
 
