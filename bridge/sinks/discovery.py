@@ -350,6 +350,9 @@ class Discovery:
         return ha.components_of(self._site, self._described(place, identity))
 
     def _send(self, outlet: Outlet, place: Place, now: float) -> None:
+        with self._lock:
+            # before anything of it is read: what is learned from here on is news for the next message
+            place.changed, serial = False, place.serial
         identity = self._identity(place)
         kept = self._kept.get(place.name)
         if kept is not None and kept.identity != identity:
@@ -372,10 +375,12 @@ class Discovery:
         if place.again or digest != place.digest:
             outlet.announce(self._site.config_topic(identity), payload)
             place.digest, place.sent_at = digest, now
-        place.again, place.changed = False, bool(gone)  # once more, without what was to vanish
+        place.again = False
+        if gone:
+            place.changed = True  # once more, without what was to vanish
         place.missing = bool(announced - names - gone)
         told = " ".join(sorted((announced | names) - gone))
-        self._kept[place.name] = Kept(identity, place.serial or (kept.serial if kept else None), told)
+        self._kept[place.name] = Kept(identity, serial or (kept.serial if kept else None), told)
 
     def _take_back(self, outlet: Outlet, place: Place, identity: str) -> None:
         """Remove the device that was in this place before, unless it is in another one now."""

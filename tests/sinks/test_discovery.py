@@ -148,6 +148,48 @@ def test_a_unit_that_grows_is_announced_anew_after_a_while_of_quiet(home: Home) 
     assert len(home.sent("maker_S1")) == 2
 
 
+@pytest.mark.parametrize("while_in", ["message", "announce"])
+def test_what_is_learned_while_the_message_is_made_is_announced_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch, while_in: str
+) -> None:
+    at = (subject.ha, "message") if while_in == "message" else (home.sink, "announce")
+    made = getattr(*at)
+
+    def learn_meanwhile(*arguments: Any) -> Any:
+        result = made(*arguments)
+        if "roof" in str(arguments):
+            monkeypatch.setattr(*at, made)
+            device = threading.Thread(target=home.tell, args=(ROOT._replace(fields=(CHARGE, VOLTS)),))
+            device.start()
+            device.join()
+        return result
+
+    monkeypatch.setattr(*at, learn_meanwhile)
+    home.tell(ROOT)
+    home.go(SETTLED + 1)
+    assert "sensor_voltage" not in home.last("maker_S1")["components"]
+    home.go(SETTLED + SPACING)
+    assert "sensor_voltage" in home.last("maker_S1")["components"]
+    assert len(home.sent("maker_S1")) == 2
+
+
+def test_another_serial_number_that_is_told_while_the_message_is_made_is_another_device(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = subject.ha.message
+
+    def swap_meanwhile(site: Site, device: Any, components: Any) -> bytes:
+        if device.serial == "S1":
+            home.tell(ROOT._replace(serial="S2"))
+        return made(site, device, components)
+
+    monkeypatch.setattr(subject.ha, "message", swap_meanwhile)
+    home.tell(ROOT)
+    home.go(2 * SETTLED + SPACING)
+    assert home.sent("maker_S1")[-1] == b""
+    assert home.last("maker_S2")["device"]["serial_number"] == "S2"
+
+
 def test_a_unit_that_never_stops_growing_is_announced_all_the_same(home: Home) -> None:
     for number in range(70):
         fields = tuple(Field(f"v{n}", VOLTAGE, f"V{n}") for n in range(number + 1))
