@@ -46,6 +46,8 @@ SPACING = 5.0
 """Seconds between two different messages of one device."""
 STATES_AFTER = 1.0
 """Seconds from discovery to the states, when Home Assistant starts."""
+SAVE_AGAIN = 60.0
+"""Seconds from a saving that failed to the next attempt."""
 SPREAD = 1.5
 """Seconds at most by which an answer to a birth message or a new connection is put off, at random."""
 
@@ -158,6 +160,7 @@ class Discovery:
         self._loaded = False
         self._trouble: str | None = None
         self._saving_fails = False
+        self._save_at = -inf
         self._connection = 0
         self._again_at = self._states_at = inf
         self._with_states = False
@@ -417,18 +420,26 @@ class Discovery:
         }
 
     def _save(self) -> None:
-        """Keep who is who, when that has changed."""
+        """Keep who is who, when that has changed; what could not be kept is tried again after a while."""
+        now = time.monotonic()
+        if now < self._save_at:
+            return
         contents = self._contents()
         if contents == self._saved:
             return
         try:
             self._file.save(contents)
         except OSError as err:
+            self._save_at = now + SAVE_AGAIN
             if not self._saving_fails:
                 log.warning("%s: %s; it is not kept who is who, and Home Assistant may see a device twice",
                             self._file.path, err.strerror)  # fmt: skip
             self._saving_fails = True
+            return
         self._saved = contents
+        if self._saving_fails:
+            log.info("%s: it is kept again who is who", self._file.path)
+        self._saving_fails = False
 
 
 def _replaced(missing: Iterable[str], components: Iterable[str]) -> set[str]:

@@ -15,7 +15,7 @@ from bridge.fields import PERCENT, SOC, VOLTAGE, Channel, Field, Reading, Unit
 from bridge.inbox import Inbox
 from bridge.settings import Risk, Setting, whole
 from bridge.sinks import discovery as subject
-from bridge.sinks.discovery import SETTLED, SPACING, VANISHED, Discovery
+from bridge.sinks.discovery import SAVE_AGAIN, SETTLED, SPACING, VANISHED, Discovery
 from bridge.sinks.homeassistant import Site
 from bridge.sinks.mqtt import MqttSink
 from bridge.sinks.session import Arrived
@@ -499,6 +499,42 @@ def test_d4_while_it_cannot_be_read_who_is_who_nothing_is_announced_anew(
     assert home.sent("maker_S1") == [], "it is known by its name, and stays so"
     assert len(home.sent("b_roof")) == 1
     assert json.loads(home.file.path.read_bytes())["roof"]["id"] == json.loads(kept)["roof"]["id"]
+
+
+def test_what_could_not_be_kept_is_tried_again_and_told_once(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    home.stop()
+    home.file = Attempts(home.file.path)
+    home.start()
+    home.go(2)
+    folder = home.file.path.parent
+    folder.rename(folder.with_name("aside"))
+    folder.write_text("a file where the folder should be")
+    home.file.attempts = 0
+    home.tell(ROOT._replace(serial=None))
+    home.go(SETTLED + 2 * SAVE_AGAIN + 5)
+    assert home.file.attempts == 3
+    assert caplog.text.count("it is not kept who is who") == 1
+    folder.unlink()
+    home.go(SAVE_AGAIN + 1)
+    assert home.file.attempts == 4
+    assert caplog.text.count("it is kept again") == 1
+    assert len(home.sent("b_roof")) == 1
+    home.stop()
+    home.start()
+    home.tell(ROOT)
+    home.go(2 * SETTLED + SPACING)
+    assert home.sent("maker_S1") == []  # it is who it was
+
+
+class Attempts(StateFile):
+    """A file that counts how often it is to be written."""
+
+    attempts = 0
+
+    def save(self, content: Any) -> None:
+        self.attempts += 1
+        super().save(content)
 
 
 def test_a_damaged_file_is_as_good_as_none(home: Home) -> None:
