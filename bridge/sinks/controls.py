@@ -17,6 +17,9 @@ from bridge.sinks.homeassistant import Component, Site, _literal, button, look_u
 NUMBER_CLASSES = frozenset({"voltage", "current", "power", "apparent_power", "frequency", "temperature", "duration"})
 """Device classes that say as much of a wish as of a measurement: a limit of the state of charge is no battery."""
 
+MOST_OPTIONS = 250
+"""What a choice of numbers may have at most."""
+
 OUTCOMES = ("done", "unchanged", "refused", "failed", "unknown")
 HALVES = (("start", 0), ("end", 6))
 """The two times of a window, by their level in the topic (halves.py takes them) and where they stand in it."""
@@ -59,8 +62,12 @@ def _on_off(key: str) -> Component:
 
 
 def _number(item: Field, spelling: Number) -> Component:
-    if spelling.among:
-        return _numbers(item.key, spelling)
+    if spelling.among or spelling.also:
+        # a number could not show what stands outside of its bounds, nor be set to it
+        steps = int((spelling.maximum - spelling.minimum) // spelling.step) + 1
+        if spelling.among or steps <= MOST_OPTIONS:
+            within = spelling.among or (spelling.minimum + at * spelling.step for at in range(steps))
+            return _numbers(item.key, spelling, (*spelling.also, *within))
     low, high = _plain(spelling.minimum), _plain(spelling.maximum)
     unit, device_class = item.quantity.unit, item.quantity.device_class
     found: Component = {
@@ -79,10 +86,10 @@ def _number(item: Field, spelling: Number) -> Component:
     return found
 
 
-def _numbers(key: str, spelling: Number) -> Component:
+def _numbers(key: str, spelling: Number, numbers: Sequence[Decimal]) -> Component:
     """Return a choice of numbers, each spelled as the template renders it."""
     kind = "float" if spelling.decimals else "int"
-    values = [_plain(one) for one in spelling.among]
+    values = [_plain(one) for one in numbers]
     words = [str(float(one)) if spelling.decimals else str(one) for one in values]
     template = (
         f"{{% set v = value_json.get({_literal(key)}) %}}{{{{ v|{kind} if v in {json.dumps(values)} else none }}}}"

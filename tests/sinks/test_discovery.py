@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bridge.sinks.homeassistant import Site
 from bridge.sinks.mqtt import MqttSink
 from bridge.sinks.session import Arrived
 from bridge.statefile import StateFile
+from bridge.voltronic.settings import steps
 from tests.harness import Mosquitto, Recorder, await_true
 from tests.sinks.ha_rules import complaints, expanded
 
@@ -417,6 +419,23 @@ def test_controls_become_sensors_when_writing_is_switched_off(home: Home) -> Non
     assert swap["number_limit"] == {"platform": "number"}
     assert swap["sensor_limit"]["entity_category"] == "diagnostic"
     assert "number_limit" not in final
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_number_that_becomes_a_choice_leaves_no_number_behind(home: Home, restart: bool) -> None:
+    home.tell(ROOT._replace(settings=(LIMIT,), controls=(LIMIT,)))
+    home.go(SETTLED + 2)
+    before = home.last("maker_S1")["components"]["number_limit"]
+    if restart:
+        home.stop()
+        home.start()
+    home.tell(ROOT._replace(settings=(LIMIT,), controls=(replace(LIMIT, spelling=steps("30", "40", "1", "0")),)))
+    home.go(80)
+    swap, final = (one["components"] for one in map(expanded, home.sent("maker_S1")[-2:]))
+    assert swap["number_limit"] == {"platform": "number"}
+    assert "number_limit" not in final
+    assert final["select_limit"]["unique_id"] == before["unique_id"]
+    assert final["select_limit"]["options"] == ["0", *map(str, range(30, 41))]
 
 
 def test_a_silent_module_is_forgotten_when_its_availability_is_taken_off_the_broker(home: Home) -> None:

@@ -19,6 +19,8 @@ from bridge.energy import METERS
 from bridge.fields import CURRENT, ENUM, FLAG, PERCENT, PLAIN, PROBLEM, SOC, TEXT, TIMESTAMP, VOLTAGE, Field, Level
 from bridge.settings import Choice, Clock, Number, Press, Risk, Setting, Switch, Window, scaled, whole
 from bridge.sinks import homeassistant as ha
+from bridge.sinks.controls import entities
+from bridge.voltronic.settings import every_setter, only, steps
 from tests.sinks.ha_rules import complaints, expanded
 
 SITE = ha.Site("solarbridge", "0.1.0")
@@ -189,6 +191,10 @@ SETTINGS = (
     setting("volts", scaled(480, 584, 10), VOLTAGE),
     setting("amperes", Number(Decimal(2), Decimal(60), among=(Decimal(2), Decimal(10), Decimal(60))), CURRENT),
     setting("steps", Number(Decimal(0), Decimal(1), Decimal("0.5"), (Decimal(0), Decimal("0.5"))), VOLTAGE),
+    setting("back", steps("48", "58", "1", "0"), VOLTAGE),
+    setting("back_finer", steps("24", "29", "0.5", "0"), VOLTAGE),
+    setting("back_listed", only("12 12.3 14.5", "0"), VOLTAGE),
+    setting("many", steps("1", "9000", "1", "0"), VOLTAGE),
     setting("charge", Switch(), FLAG),
     setting("battery_type", Choice(("agm", "user")), ENUM),
     setting("window", Window(), TEXT, level=Level.HIDDEN),
@@ -207,6 +213,7 @@ def test_every_kind_of_setting_makes_a_control_by_the_rules() -> None:
     assert found(device) == []
     assert set(components(device)) == {
         "number_limit", "number_soc_limit", "number_volts", "select_amperes", "select_steps", "switch_charge",
+        "select_back", "select_back_finer", "select_back_listed", "number_many",
         "select_battery_type", "text_window", "button_clock", "button_reset", "sensor_last_command", "button_refresh",
     }  # fmt: skip
 
@@ -228,11 +235,38 @@ def test_a_control_sends_our_spelling_and_shows_what_was_read_back() -> None:
     assert not any("retain" in one or "optimistic" in one for one in made.values())
 
 
-@pytest.mark.parametrize("one", [one for one in SETTINGS if isinstance(one.spelling, Number) and one.spelling.among])
-def test_what_a_choice_of_numbers_sends_is_taken(one: Setting) -> None:
-    made = components(controlled())[f"select_{one.key}"]
-    for text in made["options"]:
-        assert isinstance(one.spelling.read(text), (int, float))
+@pytest.mark.parametrize("key", ["amperes", "steps", "back", "back_finer", "back_listed"])
+def test_what_a_choice_of_numbers_sends_is_taken_and_shown_by_its_template(key: str) -> None:
+    spelling = next(one.spelling for one in SETTINGS if one.key == key)
+    made = components(controlled())[f"select_{key}"]
+    shown = re.fullmatch(
+        r"\{% set v = value_json\.get\('(\w+)'\) %\}\{\{ v\|(int|float) if v in (\[.*\]) else none \}\}",
+        made["value_template"],
+    )
+    assert shown is not None
+    assert shown[1] == key
+    rendered = [str((int if shown[2] == "int" else float)(value)) for value in json.loads(shown[3])]
+    assert rendered == made["options"]
+    assert [spelling.read(text) for text in made["options"]] == json.loads(shown[3])
+
+
+def test_what_stands_outside_of_a_number_s_bounds_can_be_chosen() -> None:
+    made = components(controlled())
+    assert made["select_back"]["options"] == ["0", *map(str, range(48, 59))]
+    assert made["select_back_finer"]["options"][:3] == ["0.0", "24.0", "24.5"]
+    assert made["select_back_finer"]["options"][-1] == "29.0"
+    assert made["select_back_listed"]["options"] == ["0.0", "12.0", "12.3", "14.5"]
+
+
+def test_every_setting_of_an_axpert_can_be_set_to_all_it_allows() -> None:
+    for rows in every_setter().values():
+        for row in rows:
+            for bounds in ({}, {row.key: (0.0, 500.0)}):
+                for volts in row.by_volts or ():
+                    spelling = row.bounded(volts, bounds).spelling
+                    assert isinstance(spelling, Number)
+                    [component] = entities(SITE, replace(row, spelling=spelling), "b/roof", "b/roof/state", ())
+                    assert (component["p"] == "select") == bool(spelling.also or spelling.among), (row.key, volts)
 
 
 def test_a_window_takes_what_the_bridge_takes_and_the_word_for_not_known() -> None:
