@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from bridge.tools.demo import _configuration, demo_devices
-from tests.e2e.blueprints import bridge_offline_tells_of_each, charge_window_is_set, low_soc_tells_once_per_fall
+from tests.e2e.blueprints import (
+    a_refused_window_switches_nothing_on,
+    bridge_offline_tells_of_each,
+    charge_window_is_set,
+    low_soc_tells_once_per_fall,
+)
 from tests.e2e.core import Core
 from tests.e2e.energy import energy_is_valid
 from tests.e2e.setup_core import NoCore, hass
@@ -394,6 +399,7 @@ CHECKS: tuple[Callable[[House], None], ...] = (
     a_refused_value_falls_back,
     low_soc_tells_once_per_fall,
     charge_window_is_set,
+    a_refused_window_switches_nothing_on,
     bridge_offline_tells_of_each,
     a_frozen_and_a_killed_bridge_are_unavailable,
     core_restarts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,10 @@ def low_soc_tells_once_per_fall(house: House) -> None:
     print(f"  {told()}")
 
 
+def _number(state: str, near: float) -> bool:
+    return state not in ("unknown", "unavailable") and abs(float(state) - near) <= 2
+
+
 def bridge_offline_tells_of_each(house: House) -> None:
     """Bridge, device and module are reported when the bridge is killed, and once each when they are back."""
     connection = house.connection()
@@ -75,24 +80,15 @@ def bridge_offline_tells_of_each(house: House) -> None:
 
 def charge_window_is_set(house: House) -> None:
     """At its time the window, the limit and the switch are written, and what was read back is what was wanted."""
-    kind = "time" if house.newest else "text"
-    entities: dict[str, Any] = {
-        "window": house.entity(kind, "house", f"ac_charge_window_1{'_start' if house.newest else ''}"),
-        "limit": house.entity("number", "house", "ac_charge_soc_limit_pct"),
-        "switch": house.entity("switch", "house", "ac_charge"),
-        "soc": house.entity("sensor", "house", "soc"),
-    }
-    if house.newest:
-        entities["window_end"] = house.entity(kind, "house", "ac_charge_window_1_end")
-    if house.state(entities["switch"]) == "on":
-        assert house.core.do("switch.turn_off", entity_id=entities["switch"]) == 200
-        await_true(lambda: house.state(entities["switch"]) == "off", 60, "off")
+    entities = _charge_controls(house)
+    plant = house.simulator("house").plant
+    was, plant.battery.soc = plant.battery.soc, 100.0
+    await_true(lambda: _number(house.state(entities["soc"]), near=100), 60, "a full battery")
     time.sleep(APART)
     before = len(house.recorder.on("solarbridge/house/result"))
-    zone = ZoneInfo(house.core.get("/api/config")["time_zone"])
-    at = (datetime.datetime.now(zone) + datetime.timedelta(seconds=10)).strftime("%H:%M:%S")
-    window = {"start": "00:30:00", "end": "04:45:00", "percent": 77}
-    house.core.automate("charge_window", {**entities, **window, "at": at, "enough": 100})
+    enough = math.ceil(float(house.state(entities["soc"])))
+    assert enough <= 100
+    _charge_window_at(house, entities, 10, start="00:30:00", end="04:45:00", enough=enough)
     wanted = {"ac_charge_window_1": "00:30-04:45", "ac_charge_soc_limit_pct": 77, "ac_charge": True}
 
     def settled() -> bool:
@@ -109,10 +105,61 @@ def charge_window_is_set(house: House) -> None:
     )  # fmt: skip
     results = house.results_since(before)
     assert [one["outcome"] for one in results] == ["done"] * len(expected), results
+    assert results[-1]["setting"] == "ac_charge"
     # a second run finds everything as it should be and writes nothing
     assert house.core.do("automation.trigger", entity_id=house.core.automation("charge_window")) == 200
     time.sleep(5)
     assert house.results_since(before) == results
     house.core.forget_automation("charge_window")
+    plant.battery.soc = was
     for one in results:
         print(f"  {one['setting']}: {one['old']} -> {one['read_back']} in {one['duration']} s")
+
+
+def a_refused_window_switches_nothing_on(house: House) -> None:
+    """Where the window, or one half of it, is not as it was wanted the switch stays off."""
+    entities = _charge_controls(house)
+    time.sleep(APART)
+    before = len(house.recorder.on("solarbridge/house/result"))
+    _charge_window_at(house, entities, 8, start="01:30:00", end="05:45:00", enough=100)
+    place, value = "ac_charge_window_1", "02:00-03:00"
+    if house.newest:
+        await_true(lambda: len(house.results_since(before)) == 1, 60, "the start is set")
+        place, value = f"{place}/end", "05:15:00"
+        time.sleep(APART)
+    # a register that was just written is not written again so soon
+    house.recorder.client.publish(f"solarbridge/house/set/{place}", value, 1).wait_for_publish(5)
+    outcomes = lambda: [one["outcome"] for one in house.results_since(before)]  # noqa: E731
+    await_true(lambda: "refused" in outcomes(), 60, f"a refusal: {outcomes()}")
+    await_true(lambda: not house.core.is_running("charge_window"), 90, "it gives up")
+    results = house.results_since(before)
+    assert outcomes() == ["done", "done", "refused"][not house.newest :], results
+    assert {one["setting"] for one in results} == {"ac_charge_window_1"}, results
+    assert house.state(entities["switch"]) == "off"
+    house.core.forget_automation("charge_window")
+    print(f"  {results[-1]['reason']}")
+
+
+def _charge_controls(house: House) -> dict[str, Any]:
+    """Return the blueprint's entities by input; the switch is off."""
+    kind = "time" if house.newest else "text"
+    entities: dict[str, Any] = {
+        "window": house.entity(kind, "house", f"ac_charge_window_1{'_start' if house.newest else ''}"),
+        "limit": house.entity("number", "house", "ac_charge_soc_limit_pct"),
+        "switch": house.entity("switch", "house", "ac_charge"),
+        "soc": house.entity("sensor", "house", "soc"),
+    }
+    if house.newest:
+        entities["window_end"] = house.entity(kind, "house", "ac_charge_window_1_end")
+    if house.state(entities["switch"]) == "on":
+        time.sleep(APART)
+        assert house.core.do("switch.turn_off", entity_id=entities["switch"]) == 200
+        await_true(lambda: house.state(entities["switch"]) == "off", 60, "off")
+    return entities
+
+
+def _charge_window_at(house: House, entities: dict[str, Any], seconds: float, **inputs: Any) -> None:
+    """Make the automation, to run in so many seconds."""
+    zone = ZoneInfo(house.core.get("/api/config")["time_zone"])
+    at = (datetime.datetime.now(zone) + datetime.timedelta(seconds=seconds)).strftime("%H:%M:%S")
+    house.core.automate("charge_window", {**entities, **inputs, "percent": 77, "at": at})

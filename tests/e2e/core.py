@@ -207,6 +207,11 @@ class Core:
         assert len(found) == 1, (blueprint, found)
         return str(found[0])
 
+    def is_running(self, blueprint: str) -> bool:
+        """Whether a run of the automation made of a blueprint has not ended."""
+        self.ask("get_config")  # core hangs up on who does not read its pings for a while
+        return bool(self.states()[self.automation(blueprint)]["attributes"]["current"])
+
     def _automation_state(self, blueprint: str) -> str | None:
         found = [one["state"] for one in self.states().values() if one["attributes"].get("id") == blueprint]
         return found[0] if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,40 @@ def test_every_input_is_asked_for_and_used(path: Path) -> None:
     asked = set(content["blueprint"].pop("input"))
     used = {one.name for one in walk(content) if isinstance(one, Input)}
     assert used == asked
+
+
+def steps(actions: list[Any], *, sure: bool = True) -> Iterator[tuple[str, str, bool]]:
+    """Yield kind, what it is about, and whether it is always run, of every step in their order."""
+    for step in actions:
+        if "if" in step:
+            yield from steps(step["then"], sure=False)
+        elif "action" in step:
+            target = step["target"]["entity_id"]
+            yield step["action"], target.name if isinstance(target, Input) else target.strip("{} "), sure
+        elif "wait_template" in step:
+            assert step["timeout"] == 60
+            assert step["continue_on_timeout"] is False
+            yield "wait", step["wait_template"], sure
+
+
+def test_a_charge_is_switched_on_only_behind_what_was_read_back() -> None:
+    content = load(BLUEPRINTS[0].with_name("charge_window.yaml"))
+    found = list(steps(content["actions"]))
+    assert [(kind, sure) for kind, _, sure in found] == [
+        ("text.set_value", False), ("time.set_value", False), ("wait", False), ("time.set_value", False),
+        ("wait", True), ("number.set_value", False), ("wait", True), ("switch.turn_on", False),
+    ]  # fmt: skip
+    (_, start, _), (_, started, _), (_, end, _), (_, window, _) = found[1:5]
+    assert (start, end) == ("window", "window_end")
+    assert started == "{{ states(window)[:5] == start[:5] }}"
+    for half in ("states(window)[:5] == start[:5]", "states(window_end)[:5] == end[:5]", "states(window) == wanted"):
+        assert half in window
+    assert found[6][1] == "{{ states(limit) | float(-1) == percent | float }}"
+
+
+def test_a_full_battery_has_no_more_than_100_percent() -> None:
+    content = load(BLUEPRINTS[0].with_name("charge_window.yaml"))
+    assert content["blueprint"]["input"]["enough"]["default"] == 100
+    assert {"condition": "template", "value_template": "{{ states(soc) | float(101) <= enough | float }}"} in content[
+        "conditions"
+    ]
