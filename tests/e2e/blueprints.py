@@ -31,19 +31,31 @@ def low_soc_tells_once_per_fall(house: House) -> None:
 
     def charged(percent: float) -> None:
         plant.battery.soc = percent
-        await_true(lambda: abs(float(house.state(soc)) - percent) <= 2, 60, f"{soc} is {percent}")
+        await_true(lambda: _number(house.state(soc), near=percent), 60, f"{soc} is {percent}")
+
+    def away_and_back_at(percent: float) -> None:
+        house.bridge.send(signal.SIGSTOP)
+        await_true(lambda: house.state(soc) == "unavailable", 60, f"{soc} is unavailable")
+        plant.battery.soc = percent
+        house.bridge.send(signal.SIGCONT)
+        await_true(lambda: _number(house.state(soc), near=percent), 90, f"{soc} is {percent} again")
 
     charged(60.5)
-    house.core.automate("low_soc", {"soc": soc, "low": 40, "minutes": 0})
+    house.core.automate("low_soc", {"soc": soc, "low": 40, "recovered": 10, "minutes": 0})
     assert told() == []
     charged(30.5)
     await_true(lambda: len(told()) == 1, 10, "the alert")
     assert told()[0].startswith(house.core.states()[soc]["attributes"]["friendly_name"]), told()
     assert " 3" in told()[0], told()
     charged(25.5)
+    charged(45.5)  # above the limit, but not recovered
+    charged(30.5)
+    away_and_back_at(28.5)
+    time.sleep(2)
+    assert len(told()) == 1, told()
     charged(60.5)
     assert len(told()) == 1, told()
-    charged(30.5)
+    away_and_back_at(30.5)  # it crossed the limit while nobody could see it
     await_true(lambda: len(told()) == 2, 10, "the alert again")
     house.core.forget_automation("low_soc")
     plant.battery.soc = was

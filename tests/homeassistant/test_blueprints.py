@@ -11,7 +11,7 @@ import pytest
 from tests.homeassistant.folder import FOLDER, Input, load, walk
 
 BLUEPRINTS = sorted((FOLDER / "blueprints" / "automation" / "solarbridge").glob("*.yaml"))
-PARTS = {"blueprint", "mode", "max", "variables", "triggers", "conditions", "actions"}
+PARTS = {"blueprint", "mode", "max", "max_exceeded", "variables", "triggers", "conditions", "actions"}
 SELECTORS = {"entity", "time", "number", "action"}
 
 
@@ -85,3 +85,13 @@ def test_a_full_battery_has_no_more_than_100_percent() -> None:
     assert {"condition": "template", "value_template": "{{ states(soc) | float(101) <= enough | float }}"} in content[
         "conditions"
     ]
+
+
+def test_a_low_battery_is_waited_for_until_it_has_recovered() -> None:
+    content = load(BLUEPRINTS[0].with_name("low_soc.yaml"))
+    assert (content["mode"], content["max_exceeded"]) == ("single", "silent")
+    told, waits = content["actions"]
+    assert told == {"sequence": Input("do")}
+    assert waits.keys() == {"wait_template"}  # for ever
+    assert "states(soc) | float(-1) >=" in waits["wait_template"]  # what is unavailable has not recovered
+    assert {"trigger": "homeassistant", "event": "start"} in content["triggers"]
