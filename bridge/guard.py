@@ -6,7 +6,8 @@ to no more than the last two readings, and those of the last `raise_after` secon
 Curves look at their value through a backlash: towards the strict side it counts at once, back
 only after it has moved by the hysteresis.
 
-Nothing rises because something is not known: what was known before counts on with its last two values.
+Nothing rises because a number is not known: what was known before counts on. Flags and states that are not known
+any more forbid nothing, once two readings agree: the battery's own limits decide then.
 Nor because a module stands apart: the others may be given more without it, so as long as its readings
 disagree about that the bank is given no more than with it, and no more than without it.
 """
@@ -300,22 +301,25 @@ STOPPING_STATES = (
 
 JUDGED_NUMBERS = (k.CHARGE_VOLTAGE_LIMIT, k.CHARGE_CURRENT_LIMIT, k.DISCHARGE_CURRENT_LIMIT, k.CHARGE_RATING,
                   k.DISCHARGE_RATING, k.TOTAL, k.COLDEST, k.HOTTEST)  # fmt: skip
-JUDGED_FLAGS = (k.CHARGE_ENABLE, k.DISCHARGE_ENABLE, k.CHARGE_FET, k.DISCHARGE_FET, *STOPPING)
-JUDGED_TEXTS = tuple(told.key for told in STOPPING_STATES)
-
 Known: TypeAlias = dict[str, Value]
-"""What is known of a module, by the names of its keys and of Felt; what is not known is not in it."""
+"""The numbers that are known of a module, by the names of their keys and of Felt; what is not known is not in it."""
+
+SETTLED = 2
+"""Readings without a discharge limit after which a 0 before the last one is over."""
 
 
 class Recall:
-    """The last two known values of everything: they fill in where a reading knows nothing.
+    """The last two known values of every number: they fill in where a reading knows nothing.
 
-    Two, since one alone raises nothing: with both of them the module is judged, and the lower limits count.
+    Two, since one alone raises nothing: with both of them the module is judged, and the lower limits count. But a
+    battery that said 0 A, then 25, then nothing for SETTLED readings is not held at 0 for ever: that turns an off-grid
+    house dark.
     """
 
     def __init__(self) -> None:
         self._last: Known = {}
         self._before: Known = {}
+        self._discharge_missing = 0
 
     def knew(self, name: str) -> bool:
         """Whether it was ever known."""
@@ -325,6 +329,10 @@ class Recall:
         """Take what a reading knows; return it filled up, once with each of the two."""
         self._before.update((name, self._last[name]) for name in known if name in self._last)
         self._last.update(known)
+        name = k.DISCHARGE_CURRENT_LIMIT.key
+        self._discharge_missing = 0 if name in known else self._discharge_missing + 1
+        if self._discharge_missing >= SETTLED and self._before.get(name) == 0:
+            self._before[name] = self._last[name]
         return dict(self._last), self._before | known
 
 
@@ -384,8 +392,6 @@ class ModuleGuard:
         found: Known = {
             **{one.name: getattr(self.felt, one.name) for one in fields(Felt)},
             **{key.key: key.number(values) for key in JUDGED_NUMBERS},
-            **{key.key: key.flag(values) for key in JUDGED_FLAGS},
-            **{key.key: key.text(values) or None for key in JUDGED_TEXTS},
             k.CELL_COUNT.key: k.cell_count(values),
         }
         for name, key in (("coldest", k.COLDEST), ("hottest", k.HOTTEST)):
@@ -410,12 +416,12 @@ class ModuleGuard:
 
     def _charge(self, values: Mapping[str, Value], known: Known) -> Limit:
         limits = self._limits
-        if k.CHARGE_ENABLE.flag(known) is False:
+        if k.CHARGE_ENABLE.flag(values) is False:
             return Limit(0.0, ("charging not enabled",), apart=True)
-        if k.CHARGE_FET.flag(known) is False:
+        if k.CHARGE_FET.flag(values) is False:
             return Limit(0.0, ("charge MOSFET off",), apart=True)
-        raised = [key.key.replace("_", " ") for key in STOPPING if key.flag(known)]
-        raised += [told.key.text(known) for told in STOPPING_STATES if told.level(known)]
+        raised = [key.key.replace("_", " ") for key in STOPPING if key.flag(values)]
+        raised += [told.key.text(values) for told in STOPPING_STATES if told.level(values)]
         if raised:
             return Limit(0.0, tuple(raised), apart=True)
         limit = self._start(values, known, k.CHARGE_CURRENT_LIMIT, k.CHARGE_RATING, limits.module_charge_current)
@@ -444,9 +450,9 @@ class ModuleGuard:
 
     def _discharge(self, values: Mapping[str, Value], known: Known) -> Limit | None:
         limits = self._limits
-        if k.DISCHARGE_ENABLE.flag(known) is False:
+        if k.DISCHARGE_ENABLE.flag(values) is False:
             return Limit(0.0, ("discharging not enabled",), apart=True)
-        if k.DISCHARGE_FET.flag(known) is False:
+        if k.DISCHARGE_FET.flag(values) is False:
             return Limit(0.0, ("discharge MOSFET off",), apart=True)
         limit = self._start(
             values, known, k.DISCHARGE_CURRENT_LIMIT, k.DISCHARGE_RATING, limits.module_discharge_current
@@ -463,8 +469,12 @@ class ModuleGuard:
     def _start(
         self, values: Mapping[str, Value], known: Known, key: k.Key, rating: k.Key, configured: float | None
     ) -> Limit | None:
-        """Return what battery and configuration allow together; None when the battery should tell and never did."""
-        rated, told = rating.number(known), key.number(known)
+        """Return what battery and configuration allow together; None when the battery should tell and never did.
+
+        What is configured stands for what a link never tells, also where another link told it before.
+        """
+        rated = rating.number(known)
+        told = key.number(known if key.key in values or configured is None else values)
         cap = None if configured is None else Limit(configured, ("module limit configured",))
         if cap is not None and rated is not None:
             cap = cap.under(rated * self._limits.share_of_rating, "rating")

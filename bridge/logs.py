@@ -106,7 +106,7 @@ class CappedFileHandler(logging.Handler):
         self._limit = total_bytes // FILES
         self._fd = -1
         self._size = 0
-        self._short = False
+        self._short = self._in_vain = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -114,9 +114,10 @@ class CappedFileHandler(logging.Handler):
             try:
                 self._append(data)
             except OSError as err:
-                # once a line: where others take what is freed, trying on would end with nothing kept
-                if err.errno != errno.ENOSPC or not self._make_room():
+                # where others take what is freed, trying on would end with nothing kept
+                if err.errno != errno.ENOSPC or self._in_vain or not self._make_room():
                     raise
+                self._in_vain = True
                 self._append(data)
                 if not self._short:
                     self._short = True
@@ -138,6 +139,7 @@ class CappedFileHandler(logging.Handler):
             os.ftruncate(self._fd, self._size)  # no half line
             raise
         self._size += written
+        self._in_vain = False
 
     def _make_room(self) -> bool:
         """Give up the oldest file that holds anything, at last the one that is written; return whether one did."""

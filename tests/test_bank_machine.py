@@ -36,6 +36,7 @@ ABSURD = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 6553.5, 1e30, "25
 MEASURED = ["voltage", "current", "soc", "remaining_capacity", "total_capacity", "cell_max_voltage", "temperature",
             "cell_min_temperature", "cell_min_voltage", "cell_count", "cycles", "soh"]  # fmt: skip
 LIMITS = ["charge_current_limit", "discharge_current_limit", "charge_voltage_limit", "discharge_voltage_limit"]
+DISCHARGE = "discharge_current_limit"
 FLAGS = ["charge_enable", "discharge_enable", "charge_fet_on", "discharge_fet_on", "cell_fault", "module_over_voltage"]
 NEEDED, STAYING = MEASURED[:3], MEASURED[:5]
 JUDGED = [*MEASURED[:10], "cell_max_temperature", *LIMITS, *FLAGS]
@@ -97,6 +98,8 @@ class Story:
     silent_since: float = -math.inf
     last: State = field(default_factory=dict)
     before: State = field(default_factory=dict)
+    missing: int = 0
+    """Readings in a row without a discharge limit."""
 
     def take(self, values: State, at: float) -> None:
         if at <= self.seen_at:
@@ -113,7 +116,10 @@ class Story:
         if not usable:  # what it measures stays as it was
             told |= {key: self.last[key] for key in STAYING if key in self.last}
         self.before |= {key: self.last[key] for key in told if key in self.last}
-        self.last |= told
+        self.last |= {key: value for key, value in told.items() if key not in FLAGS}  # one not known forbids nothing
+        self.missing = 0 if DISCHARGE in told else self.missing + 1
+        if self.missing >= 2 and self.before.get(DISCHARGE) == 0:
+            self.before[DISCHARGE] = self.last[DISCHARGE]
         rest = {key: value for key, value in values.items() if key not in JUDGED or key in told}
         self.readings.append((at, ({**self.last, **rest}, {**self.before, **rest})))
 
@@ -228,16 +234,16 @@ class BankMachine(RuleBasedStateMachine):
         if self._settle(module, bound):
             self.wrong = module, changes
             self._pass(1.0)
-            self.wrong = (module, dict.fromkeys(changes)) if then_lost else None
+            self.wrong = (module, dict.fromkeys(set(changes).difference(FLAGS))) if then_lost else None
             self._pass(6.0)
             self.wrong = None
         self.ceiling = None
 
     @rule(module=MODULES, bound=BINDING, keys=LOST, told=st.booleans())
     def values_are_not_known_for_long(self, module: int, bound: State, keys: set[str], told: bool) -> None:
-        """What is not known never raises anything, however long that lasts."""
+        """A number that is not known never raises anything, however long that lasts."""
         if self._settle(module, bound):
-            self.wrong = module, dict.fromkeys({*keys, *bound}, None if told else NOT_TOLD)
+            self.wrong = module, dict.fromkeys({*keys, *bound}.difference(FLAGS), None if told else NOT_TOLD)
             self._pass(12.0)
             self.wrong = None
         self.ceiling = None

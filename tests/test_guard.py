@@ -316,6 +316,35 @@ def preset(name: str, folder: Path) -> Bank:
     return bank_of(folder, "".join(f"    {line}\n" for line in block.splitlines()))
 
 
+@pytest.mark.parametrize(
+    ("no", "then"),
+    [
+        ({"discharge_fet_on": False}, {"discharge_fet_on": None}),
+        ({"discharge_enable": False}, {"discharge_enable": None}),
+        ({"discharge_current_limit": 0.0}, {}),
+    ],
+    ids=str,
+)
+def test_what_is_not_known_any_more_turns_no_house_dark(no: dict[str, Any], then: dict[str, Any]) -> None:
+    guard, found = ModuleGuard(Limits(raise_after=2.0)), []
+    for at, values in enumerate([{}, no, no, then, *[then or {"discharge_current_limit": None}] * 6]):
+        guard.take(state() | values, 100.0 + at, 30.0)
+        discharge = guard.allowed().discharge
+        found.append(discharge.value if discharge is not None else None)
+    assert found[1:5] == [0.0] * 4, "one reading raises nothing"
+    assert found[-1] == 25.0
+
+
+@pytest.mark.parametrize("key", ["charge", "discharge"])
+def test_what_is_configured_stands_for_what_a_second_link_does_not_tell(key: str) -> None:
+    guard = ModuleGuard(Limits(raise_after=0.0, **{f"module_{key}_current": 20.0}))  # type: ignore[arg-type]
+    limit = f"{key}_current_limit"
+    for at in range(6):
+        values = state() | {limit: 0.0} if at < 2 else without(state(), limit)
+        guard.take(values, 100.0 + at, 30.0)
+    assert getattr(guard.allowed(), key).value == 20.0
+
+
 CONSOLE = without(state(), *(key for key in state() if "limit" in key or "enable" in key or "fet" in key))
 
 

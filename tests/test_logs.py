@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge import logs
 from tests.shared import REPOSITORY
 
 SECRET = "hunter2-planted"
@@ -152,6 +155,27 @@ def test_a_place_that_others_filled_costs_lines_until_there_is_room_again(small_
     assert done.stdout == "5000\n"
     assert done.stderr.count("cannot be written") == 1
     assert (small_place / "solarbridge.log").read_text().endswith("room again\n")
+
+
+def test_where_others_take_what_is_freed_the_old_lines_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two programs can be made to fill a disk in step here, so os.write is told to fail."""
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    names = [tmp_path / f"solarbridge.log{end}" for end in ("", ".1", ".2", ".3")]
+    for name in names:
+        name.write_text("what led up to it\n")
+    handler = logs.CappedFileHandler(str(names[0]), 1 << 20)
+    monkeypatch.setattr(os, "write", full)
+    for number in range(9):
+        handler.emit(logging.LogRecord("x", logging.INFO, "", 0, f"line {number}", (), None))
+    monkeypatch.undo()
+    assert [name.exists() for name in names] == [True, True, True, False]
+    assert names[0].read_text() == "what led up to it\n"
+    handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "there is room", (), None))
+    assert names[0].read_text().endswith("there is room\n")
+    handler.close()
 
 
 def test_a_directory_that_cannot_be_made_is_one_warning(tmp_path: Path) -> None:

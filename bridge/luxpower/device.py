@@ -75,6 +75,8 @@ WAITING = 20.0
 """Seconds in one go to wait for a stick that connects to us."""
 HOUR, CHANGES_PER_HOUR = 3600.0, 200
 """Changes by others that are logged and recorded at most."""
+MODELS = 25.0
+"""Seconds after connecting in which commands wait for the models to be read: less than a command is good for."""
 UNREADABLE = (1, 2, 3)
 """Exception codes that say the same tomorrow; the others are a matter of time."""
 
@@ -511,9 +513,14 @@ class LxpDevice:
         """Do what people asked for, between any two questions of our own."""
         known = list(self.inverters.values()) if self.datalog is not None else []
         yield from self._demands.answer(known)
-        # not before their models are known: what is set, and how, depends on them; so does what was interrupted
-        if self._settable is not None and known and all(inverter.known for inverter in known):
+        # what is set, and how, depends on the models, and so does what was interrupted; a silent one holds up nobody
+        if self._settable is not None and known and self._models_are_known(known):
             yield from self._settable.work()
+
+    def _models_are_known(self, inverters: Iterable[Inverter]) -> bool:
+        """Whether all models were read, or there was time enough for that."""
+        line = self._connected()
+        return all(one.known for one in inverters) or time.monotonic() - line.opened_at > MODELS
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
         """Ask for one piece; let the plan learn from what comes."""

@@ -149,7 +149,8 @@ class Derived(Field):
     inputs: tuple[str, ...]
     rule: Callable[[Sequence[Value], Sequence[Value]], Value]
     filled: str | None = field(default=None, kw_only=True)
-    """A register that some firmwares fill with this very value: where it was ever above 0, it alone counts."""
+    """A register that some firmwares fill with this very value, if it is above 0: then that counts. Of a counter it
+    alone does from then on, also at 0: it would seem to begin anew with each change of the source."""
     late: tuple[str, ...] = field(default=(), kw_only=True)
     """What only some models tell, behind the inputs: nothing is worked out while it was not read and may still be."""
 
@@ -280,8 +281,8 @@ class Table:
         self.core = tuple(row.key for row in rows if row.core)
         self.derivations = tuple((row.key, _getter(row.inputs), row.rule) for row in derived)
         """Of each derived value its key, what takes its inputs out of all values, and its rule."""
-        self.filled = tuple((row.key, row.filled) for row in derived if row.filled)
-        """Of each that a register may hold its key and that register's."""
+        self.filled = tuple((row.key, row.filled, row.quantity is ENERGY_TOTAL) for row in derived if row.filled)
+        """Of each that a register may hold its key, that register's, and whether it counts."""
         self.late = tuple((row.key, row.late) for row in derived if row.late)
         """Of each that has to wait its key and what for."""
 

@@ -83,7 +83,7 @@ class Store:
         self._blocks: dict[tuple[int, int], Block] = {}
         self._covers: dict[tuple[tuple[int, int], ...], Cover] = {}
         self._filled: set[str] = set()
-        """Registers that this firmware fills, of those that only some do."""
+        """Counters that this firmware fills, of those that only some do."""
         self._last_at = self._began = float("-inf")
         self._round_over = False
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
@@ -208,14 +208,16 @@ class Store:
     def _take_filled(self, values: dict[str, Value]) -> None:
         """Put in what a register says itself where the firmware fills it, whatever cycle it is of.
 
-        A value that is worked out in one message and read in the next one would go up and down; a counter would seem
-        to begin anew each time.
+        A value that is worked out in one message and read in the next one would go up and down.
         """
-        for key, register in self._table.filled:
-            if values[register]:
-                self._filled.add(register)
-            if register in self._filled:
-                values[key] = values[register]
+        for key, register, counts in self._table.filled:
+            value = values[register]
+            if isinstance(value, (int, float)) and value > 0:
+                values[key] = value
+                if counts:
+                    self._filled.add(register)
+            elif register in self._filled:
+                values[key] = value
 
     def _more_may_come(self, now: float) -> bool:
         """Whether what is not known may only be late: at the start, and behind an outage, until all was asked for."""

@@ -284,7 +284,7 @@ class ConsoleReader(ABC):
     ) -> Reply[T]:  # fmt: skip
         """Return the answer to one command. Raises ProtocolError, NoReply."""
         line = self._line()
-        reply = line.ask(name, module, read, tries=tries, patience=self._settings.max_age / share, total=total)
+        reply = line.ask(name, module, read, tries=tries, patience=self._max_age / share, total=total)
         self._good = True
         if line.woken != self._woken:
             # it was switched off and on: the modules may have changed places

@@ -66,7 +66,9 @@ class Options(DeviceOptions):
     login: bool = option(True, doc="whether to log in to the debug mode after waking")
     modules: Literal["auto"] | tuple[int, ...] = option("auto", check=_positions, doc="numbers set by DIP switches")
     interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")
-    cells_interval: float = option(5.0, minimum=0, maximum=3600, doc="s between readings of a module's cells")
+    cells_interval: float = option(
+        5.0, minimum=0, maximum=20, doc="s between readings of a module's cells; chargers go by them"
+    )
     identity_interval: float = option(60.0, minimum=5, maximum=86400, doc="s after which a serial number is read again")
     settings_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of counters")
     max_age: float | None = option(

@@ -481,14 +481,16 @@ class AxpertDevice:
         if self.known.plan is None or self.known.plan.parallel is None:
             return None
         command = f"{self.known.plan.parallel}{place}"
-        patience = self._patience.setdefault(place, Patience())
+        # one that never said a word may not know the question, but where there is a set its units do
+        expected = place > 0 or self._options.parallel != "auto"
+        patience = self._patience.setdefault(place, Patience(pause=0.0) if expected else Patience())
         if self._is_refused(command) or not self._is_due(patience):
             return None
         silent = self._silent
         answer = self._question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
         if self._silent > silent:
-            # one that never said a word may not know the question
-            patience.put_off(time.monotonic(), LONGEST_PAUSE if place in self._places.values() else REFUSED_FOR)
+            expected |= place in self._places.values()
+            patience.put_off(time.monotonic(), LONGEST_PAUSE if expected else REFUSED_FOR)
         elif answer is not None:
             patience.pause = 0.0
         return answer

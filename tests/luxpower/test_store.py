@@ -138,10 +138,11 @@ def test_the_house_is_what_the_load_register_says_where_the_firmware_fills_it() 
     store.take(block(0, 40, {**HYBRID, 16: 1000}), 30.0)
     values = seen(store, 30.0).values
     assert values["p_house"] == values["p_load"] == 650, "the message says so itself"
-    store.take(block(160, 40, {170: 0}), 32.0)
-    assert seen(store, 32.0).values["p_house"] == 0
-    store.take(block(0, 40, HYBRID), 93.0)
-    assert seen(store, 93.0).values["p_house"] is None, "never worked out again"
+    store.take(block(0, 40, {**HYBRID, 0: 0x40, 24: 730}), 60.0)
+    store.take(block(160, 40, {170: 0}), 62.0)
+    assert seen(store, 62.0).values["p_house"] == 730, "off grid it is 0 where it counts the load on grid"
+    store.take(block(160, 40, {170: 0xFF38}), 63.0)
+    assert seen(store, 63.0).values["p_house"] == 730, "and never negative"
 
 
 def test_the_days_energy_of_the_house_never_goes_back_and_forth_between_two_sources() -> None:
@@ -152,6 +153,10 @@ def test_the_days_energy_of_the_house_never_goes_back_and_forth_between_two_sour
         store.take(block(160, 40, {171: 157}), start + 2)
         told.append(seen(store, start + 2).values["e_house_day"])
     assert told == [None, 15.7, 15.7, 15.7, 15.7, 15.7]
+    store.take(block(160, 40, {171: 0}), 90.0)
+    assert seen(store, 90.0).values["e_house_day"] == 0.0, "a new day"
+    store.take(block(0, 40, HYBRID | DAY), 151.0)
+    assert seen(store, 151.0).values["e_house_day"] is None, "never worked out again"
 
 
 @pytest.mark.parametrize("load", [None, 0])

@@ -503,6 +503,14 @@ def test_what_depends_on_the_model_is_settled_once_that_was_read(tmp_path: Path)
             assert written(one) == []
 
 
+def test_a_silent_inverter_holds_up_no_command_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.luxpower.device.MODELS", 1.0)
+    with eager(serials=(SERIAL,)) as one, site(one, tmp_path, **MAY, inverter=(SERIAL, SECOND)) as house:
+        house.await_states(1, SERIAL)
+        result = house.set("charge_rate_pct", "80", SERIAL)
+        assert (result["outcome"], hold(one, 64)) == ("done", 80)
+
+
 def test_a_model_that_is_not_known_yet_is_no_wrong_model(tmp_path: Path) -> None:
     with eager(model="lxp12k") as one:
         one.faults.holds_refused = 6
