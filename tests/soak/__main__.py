@@ -22,6 +22,7 @@ from tests.soak.world import BASE, SETTINGS, Size, World, world
 SAMPLE_EVERY, COMMAND_EVERY = 5.0, 3.0
 SETTLED = 60.0
 """Seconds at the start that do not count for memory: caches fill, modules are found."""
+SEVERAL = "several at once"
 PROVEN = ("done", "unchanged")
 PATIENCE = 60.0
 """Seconds until a command has to be answered: several tries at a device that stands still, and the queue before it."""
@@ -102,7 +103,7 @@ class Commands:
                 command.sure = False
         results = self._world.judge.results
         for result in results[self._counted :]:
-            self.outcomes[result["setting"], result["outcome"]] += 1
+            self.outcomes[result["setting"] or SEVERAL, result["outcome"]] += 1
             self._judge(result, now)
         self._counted = len(results)
         for command in [one for one in self._pending if one.answered or one.at < now - PATIENCE]:
@@ -111,6 +112,10 @@ class Commands:
                 self.unanswered.append(f"no answer within {PATIENCE:.0f} s: {command}")
 
     def _judge(self, result: dict[str, Any], now: float) -> None:
+        if result["id"] is None and result["outcome"] == "refused":  # one answer for all that came in a flood
+            for one in self._pending:
+                one.answered |= one.device == result["device"]
+            return
         command = self._given.get(result["id"])
         if command is None:
             self.wrong.append(f"nobody asked for {result}")

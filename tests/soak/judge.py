@@ -134,7 +134,7 @@ class Judge:
         if device is None:
             return
         if levels[-1] == "result":
-            self.results.append(json.loads(message.payload))
+            self.results.append({**json.loads(message.payload), "device": device.name})
         elif levels[-1] == "state":
             self._judge_state(device, "/".join(levels[1:-1]), message)
 
