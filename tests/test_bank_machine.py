@@ -446,5 +446,5 @@ class BankMachine(RuleBasedStateMachine):
             assert self.driver.charge_current() == 0
 
 
-BankMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+BankMachine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 test_the_gx_is_safe_whatever_happens = BankMachine.TestCase
