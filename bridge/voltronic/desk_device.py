@@ -42,14 +42,14 @@ class Desk:
     # -- what bridge.writing asks
 
     def unit(self, path: str) -> Unit:
-        return self._hands.member(path)[0] if path else self._hands.root
+        return self._hands.members.member(path)[0] if path else self._hands.root
 
     def away(self) -> str | None:
         return self._hands.away()
 
     def target(self, path: str, name: str) -> Target:
         if path:
-            _, number = self._hands.member(path)
+            _, number = self._hands.members.member(path)
             return MemberTarget(self._hands, self._row(PI30_UNIT_SETTERS, name), self.meant, path, number)
         return target_for(self._hands, self._row(setters_of(self._protocol()), name), self.meant)
 

@@ -25,16 +25,16 @@ from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, 
 from bridge.voltronic.known import (
     LONE,
     LONGEST_PAUSE,
-    MANUFACTURER,
     OF_A_UNIT,
+    REFUSED_FOR,
     SET,
     SILENT_FOR,
-    TOLD_AGAIN,
     Known,
     Patience,
     Task,
     changes,
 )
+from bridge.voltronic.members import Members
 from bridge.voltronic.options import Options, Topics
 from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace, Plan
 
@@ -50,12 +50,8 @@ __all__ = ["AxpertDevice", "Options", "Topics", "build", "documented_fields", "d
 
 log = logging.getLogger(__name__)
 
-REFUSED_FOR = 3600.0
-"""Seconds for which a refusal is believed; silence is not remembered longer either."""
 ROOM = 1.0
 """Seconds that must be left before the next round for one more slow question."""
-MOST_UNITS = 9
-"""A parallel set has no more."""
 
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
@@ -179,14 +175,9 @@ class AxpertDevice:
         """Forget everything that the unit on the cable said; of a `former` one the announced keys stay."""
         self.known = Known(self._options, self._age, former)
         self._refused: dict[str, float] = {}
-        self._identify_due = self._name_due = self._look_due = 0.0
-        self._set_size = 0
-        self._units: dict[str, Unit] = {}
-        self._unit_values: dict[str, Mapping[str, Value]] = {}
+        self._identify_due = self._name_due = 0.0
+        self.members = Members(self._options.name, self._age, self._options.parallel, self._options.settings_interval)
         self._unit_news: list[tuple[int, Answer]] = []
-        self._member_controls: tuple[Field, ...] = ()
-        self._places: dict[str, int] = {}
-        self._patience: dict[int, Patience] = {}
         self._everything = False
         self._good = self._failed = self._silent = 0
         self._published: Mapping[str, Value] = {}
@@ -209,7 +200,7 @@ class AxpertDevice:
         if controls != self.known.controls:
             self.known.controls = controls
             self.known.renew_root()
-        self._member_controls = desk.controls(OF_A_UNIT, of_member=True)
+        self.members.controls = desk.controls(OF_A_UNIT, of_member=True)
 
     def _tell_changes(
         self, path: str, question: str, before: Mapping[str, Value], after: Mapping[str, Value], at: float
@@ -447,13 +438,12 @@ class AxpertDevice:
         """Ask the units of the set; now and then look for units that joined it."""
         if self.known.plan is None or self.known.plan.parallel is None:
             return
-        now, wanted = time.monotonic(), self._options.parallel
-        looking = wanted == "auto" and now >= self._look_due
-        count = MOST_UNITS if looking else self._set_size if wanted == "auto" else int(wanted)
-        if self._options.topics.parallel is not None or (wanted == "auto" and self._tells_alone(now)):
+        now = time.monotonic()
+        looking = self.members.due_to_look(now)
+        count = self.members.count(looking)
+        if self._options.topics.parallel is not None or (self.members.searched and self._tells_alone(now)):
             count = max(count, 1)  # QPGS0 is wanted even of a lone inverter
-        known = max((self._places[serial] for serial in self._units), default=0)
-        size, seen = 0, set[str]()
+        known, size, seen = self.members.last_known(), 0, set[str]()
         sure = True
         for place in range(count):
             answer = self._ask_place(place)
@@ -462,10 +452,9 @@ class AxpertDevice:
             if answer is not None and answer.decoded["exists"] == 1:
                 size = place + 1
             elif looking and place >= known:
-                break  # the set ends here, or nobody knows; before this place it may have a gap
+                break  # the set ends here, or nobody knows
         if looking:
-            self._set_size = size if sure else max(size, self._set_size)
-            self._look_due = now + (self._options.settings_interval if sure else SILENT_FOR)
+            self.members.looked(size, sure, now)
 
     def _tells_alone(self, now: float) -> bool:
         """Whether it is time to ask a lone inverter for what QPGS0 alone tells.
@@ -481,18 +470,14 @@ class AxpertDevice:
         if self.known.plan is None or self.known.plan.parallel is None:
             return None
         command = f"{self.known.plan.parallel}{place}"
-        # one that never said a word may not know the question, but where there is a set its units do
-        expected = place > 0 or self._options.parallel != "auto"
-        patience = self._patience.setdefault(place, Patience(pause=0.0) if expected else Patience())
-        if self._is_refused(command) or not self._is_due(patience):
+        if self._is_refused(command) or not self._is_due(self.members.patience(place)):
             return None
         silent = self._silent
         answer = self._question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
-        if self._silent > silent:
-            expected |= place in self._places.values()
-            patience.put_off(time.monotonic(), LONGEST_PAUSE if expected else REFUSED_FOR)
-        elif answer is not None:
-            patience.pause = 0.0
+        if answer is not None:
+            self.members.answered(place)
+        elif self._silent > silent:
+            self.members.silent(place, time.monotonic())
         return answer
 
     def _unit_readings(self, place: int, answer: Answer, seen: set[str]) -> Iterator[Reading | None]:
@@ -501,42 +486,26 @@ class AxpertDevice:
         if serial is None or not serial.strip("0") or (decoded["exists"] != 1 and place > 0):
             yield None
             return
-        if serial in seen or (self._places.get(serial, place) != place and not self._settled()):
+        if serial in seen or (self.members.is_elsewhere(serial, place) and not self._settled()):
             self._context.tally.failed("foreign", f"QPGS{place}: the answer of another unit")
             yield None
             return
-        self._places[serial] = place
+        self.members.found(serial, place)
         if not seen:
             self._store(self.known.tasks[SET], answer, SET)
         seen.add(serial)
         unit = self.known.root
         if decoded["exists"] == 1:
             values = self.known.unit_view.publish(decoded)
-            unit = self._member(serial, decoded, len(values))
-            self._tell_changes(serial, self.known.qpgs.command, self._unit_values.get(serial, {}), values, answer.at)
-            self._unit_values[serial] = values
+            before = self.members.values.get(serial, {})
+            unit = self.members.told(serial, values, partial(self.known.unit_view.fields, decoded))
+            self._tell_changes(serial, self.known.qpgs.command, before, values, answer.at)
             yield Reading(unit, values, answer.at)
         else:
             self._store(self.known.tasks[LONE], answer, LONE)
         if place == 0 and self._options.topics.parallel is not None:
             yield Reading(unit, self.known.qpgs.contract(decoded), answer.at, self._options.topics.parallel)
         yield self._if_changed(answer.at)
-
-    def _member(self, serial: str, decoded: Decoded, count: int) -> Unit:
-        """Return the unit of the set with this serial number, made anew when its replies hold other keys."""
-        unit = self._units.get(serial)
-        if unit is None or len(unit.fields) != count or unit.controls != self._member_controls:
-            unit = Unit(
-                serial,
-                f"{self._options.name} {serial}",
-                self.known.unit_view.fields(decoded),
-                self._age,
-                serial=serial,
-                manufacturer=MANUFACTURER,
-                controls=self._member_controls,
-            )
-            self._units[serial] = unit
-        return unit
 
     # -- what a command of ours needs (setter_device.Hands)
 
@@ -561,7 +530,7 @@ class AxpertDevice:
             task.due = time.monotonic() + task.interval
         elif self.known.plan is not None and inquiry is self.known.plan.table.get(self.known.plan.parallel or ""):
             place = int(command.removeprefix(inquiry.command))
-            self._patience[place] = Patience(pause=0.0)
+            self.members.answered(place)
             self._unit_news.append((place, answer))
         return answer
 
@@ -588,15 +557,14 @@ class AxpertDevice:
         plan, own = self.known.plan, self.known.serial
         if plan is None or plan.parallel is None:
             return int(self.known.told("GS", "local_parallel_id") or 0)
-        if not self._units and self._is_refused(f"{plan.parallel}0"):
+        if not self.members.units and self._is_refused(f"{plan.parallel}0"):
             return 0
-        place = self._places[own] if own is not None and own in self._units else 0
         told: Decoded = {}
-        for number in dict.fromkeys((place, 0)):
+        for number in dict.fromkeys((self.members.place_of(own), 0)):
             told = self._told_of(plan, number)
             if own is not None and told.get("serial_number") == own and (told["exists"] == 1 or number == 0):
                 return number
-        if self._units:
+        if self.members.units:
             raise CommandError("the unit on the cable belongs to a set, and its number in it is not confirmed now")
         if told and (told["exists"] == 1 or self._is_of_a_set(plan, told)):
             raise CommandError("the unit on the cable belongs to a set, and its number in it is not known")
@@ -617,21 +585,8 @@ class AxpertDevice:
         mode = self.known.told(plan.ratings, "output_mode") if plan is PI30_PLAN else None
         return bool(mode) and not (first["serial_number"] or "").strip("0")
 
-    def member(self, serial: str) -> tuple[Unit, int]:
-        unit = self._units.get(serial)
-        if unit is None:
-            known = ", ".join(self._units) or "none"
-            raise CommandError(f"no unit {serial[:40]!a} of a set is reached over this cable; there are {known}")
-        return unit, self._places[serial]
-
     def counterparts(self, path: str, key: str) -> Iterator[tuple[str, str]]:
-        own = self.known.serial
-        if path:
-            if own in (path, None):
-                yield from (("", name) for name, again in TOLD_AGAIN.items() if again == key)
-        elif key in TOLD_AGAIN:
-            every = key == "charger_source_priority"  # it holds for the whole set
-            yield from ((serial, TOLD_AGAIN[key]) for serial in self._units if every or own in (serial, None))
+        return self.members.counterparts(path, key, self.known.serial)
 
     def news(self) -> Iterator[Reading]:
         told, self._unit_news = self._unit_news, []

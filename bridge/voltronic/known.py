@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SILENT_FOR = 30.0
 """Seconds before a question that was not answered is asked again; doubled each time."""
+REFUSED_FOR = 3600.0
+"""Seconds for which a refusal is believed; silence is not remembered longer either."""
 LONGEST_PAUSE = 300.0
 """The longest of these pauses for a question of every round that has been answered before."""
 OLDEST_SLOW = 30.0

@@ -21,6 +21,7 @@ from bridge.voltronic.connection import Answer, Speech
 from bridge.voltronic.inquiry import OTHER, Decoded, Inquiry
 from bridge.voltronic.known import MOVED_ALONG, OF_A_UNIT, Known, changes
 from bridge.voltronic.meant import Meant
+from bridge.voltronic.members import Members
 from bridge.voltronic.plan import Pace
 from bridge.voltronic.settings import Setter, contradiction
 from bridge.writing import Rejected, Step, Wire
@@ -41,6 +42,10 @@ class Hands(Protocol):
     @property
     def known(self) -> Known:
         """What the unit on the cable has said so far."""
+
+    @property
+    def members(self) -> Members:
+        """The units of the set that it belongs to."""
 
     @property
     def speech(self) -> Speech:
@@ -67,9 +72,6 @@ class Hands(Protocol):
 
     def number_on_cable(self) -> int:
         """Ask which number in its set the unit on the cable has, 0 for a lone one. Raises CommandError."""
-
-    def member(self, serial: str) -> tuple[Unit, int]:
-        """Return a unit of the set and its number. Raises CommandError."""
 
     def counterparts(self, path: str, key: str) -> Iterator[tuple[str, str]]:
         """Return where else a setting of a unit is told: paths and keys."""

@@ -369,7 +369,7 @@ def test_what_falls_silent_is_asked_again_with_growing_pauses_until_it_answers(r
     one.poll_until(lambda: one.peer.count("QPIGS2") > 1)
     one.peer.asked.clear()
     one.peer.answers[silent] = None
-    patience: Patience = one.device._patience[1] if silent == "QPGS1" else one.device.known.tasks["QPIGS2"]
+    patience: Patience = one.device.members.patience(1) if silent == "QPGS1" else one.device.known.tasks["QPIGS2"]
     for pause in (1.0, 2.0, 4.0):
         before = one.peer.count(silent)
         patience.due = min(patience.due, time.monotonic())
@@ -790,7 +790,7 @@ def test_topics_are_the_configured_ones(rig: Make) -> None:
 def test_b18_a_unit_that_joins_the_set_is_found(rig: Make) -> None:
     one = rig({"QPGS0": UNIT0, "QPGS1": in_turn(ABSENT, UNIT1), "QPGS2": ABSENT})
     one.poll(2)
-    one.device._look_due = 0.0
+    one.device.members._look_due = 0.0
     assert states(one.poll(), "94170312200072")
 
 
@@ -798,7 +798,7 @@ def test_a_unit_that_fails_once_is_not_left_out_of_the_set(rig: Make) -> None:
     one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT})
     one.poll()
     one.peer.answers["QPGS1"] = in_turn(None, None, UNIT1)
-    one.device._look_due = 0.0
+    one.device.members._look_due = 0.0
     one.poll()
     assert states(one.poll(), "94170312200072")
 
@@ -814,7 +814,7 @@ def test_the_units_behind_one_that_is_switched_off_go_on(rig: Make, off: int) ->
     live = next(place for place in range(3) if place != off)
     one.peer.answers[f"QPGS{live}"] = str(one.peer.answers[f"QPGS{live}"]).replace(" 01166 ", " 00777 ")
     for _ in range(2):
-        one.device._look_due = 0.0
+        one.device.members._look_due = 0.0
         one.poll()
         readings = one.poll()
         assert {reading.unit.path for reading in readings} == {"", *(serial for serial, _ in units)} - {units[off][0]}
@@ -827,13 +827,13 @@ def test_the_last_unit_is_not_asked_in_every_round_while_it_is_off_and_found_whe
     one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT})
     one.poll(2)
     one.peer.answers["QPGS1"] = ABSENT
-    one.device._look_due = 0.0
+    one.device.members._look_due = 0.0
     one.poll()
     asked = one.peer.count("QPGS1")
     one.poll(3)
     assert one.peer.count("QPGS1") == asked
     one.peer.answers["QPGS1"] = UNIT1
-    one.device._look_due = 0.0
+    one.device.members._look_due = 0.0
     assert states(one.poll(), "94170312200072")
 
 

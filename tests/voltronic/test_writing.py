@@ -107,7 +107,7 @@ class Rig:
         known, count = self.device.known, len(self.simulator.plant.units)
         wanted = {"QPIRI", "QFLAG", "QMCHGCR", "QMUCHGCR", "QBEQI", "QT", "PIRI", "FLAG", "MCHGCR", "MUCHGCR", "T"}
         asked = [task for name, task in known.tasks.items() if name in wanted and not self.device._is_refused(name)]
-        members = count == 1 or len(self.device._units) == count
+        members = count == 1 or len(self.device.members.units) == count
         return known.sure and members and bool(asked) and all(task.decoded is not None for task in asked)
 
     def command(self, setting: str, text: str, unit: str = "", **more: Any) -> SetSetting:
