@@ -28,6 +28,8 @@ ANSWER = 5.0
 RETRIES, RETRY_PAUSE = 2, 1.0
 BETWEEN = 0.5
 """Seconds from an answer to the next request."""
+LATE = 60.0
+"""Seconds in which a question without an answer may still get one, on the connection it was asked on."""
 AT_ONCE = 64
 """Pieces of what was received that are taken before others get their turn."""
 
@@ -50,6 +52,8 @@ class Asker:
         """Work on this line from now on; None when there is none."""
         self._line = line
         self._free_at = time.monotonic()
+        self._owed: dict[tuple[str, int, int], list[float]] = {}
+        """When questions were given up on, by whom and what they asked."""
         self.unanswered = False
         """Whether the last question got no answer."""
 
@@ -79,7 +83,27 @@ class Asker:
                 return reply
             last = request.register + request.length - 1
             self._context.tally.failed("no_reply", f"registers {request.register} to {last}: no answer")
+            self._owed.setdefault(request[1:4], []).append(time.monotonic())
         self.unanswered = True
+        return None
+
+    def ask_afresh(self, request: Read) -> Asking:
+        """Ask as `ask` does, for an answer of which it is sure that it was given since; None where there is none.
+
+        Nothing in an answer tells which question it is for, and those given up on may get theirs yet. So one answer
+        more has to say the same than can be late.
+        """
+        since = time.monotonic() - LATE
+        late = self._owed[request[1:4]] = [at for at in self._owed.get(request[1:4], ()) if at > since]
+        needed, alike, last = len(late) + 1, 0, None
+        for _ in range(2 * needed):
+            reply = yield from self.ask(request)
+            if reply is None:
+                return None
+            alike = alike + 1 if reply == last else 1
+            if alike == needed:
+                return reply
+            last = reply
         return None
 
     def ask_parameter(self, request: ReadParameter) -> Generator[Reading | None, None, Parameter | None]:

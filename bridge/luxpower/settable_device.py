@@ -162,7 +162,7 @@ class _Wires:
 
     def read(self, function: int, first: int, count: int) -> Wire[tuple[int, ...]]:
         question = Read(self._datalog(), self._inverter.serial, function, first, count)
-        reply = yield from self._stick.asker.ask(question)
+        reply = yield from self._stick.asker.ask_afresh(question)
         if reply is None:
             raise NoReply(f"registers {first} to {first + count - 1}: no answer")
         if isinstance(reply, Refused):

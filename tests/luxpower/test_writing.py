@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge import ledger
+from bridge import inbox, ledger
 from bridge.fields import Channel
 from bridge.luxpower.frame import Function
 from bridge.settings import Number
@@ -440,6 +441,22 @@ def test_e11_an_outcome_that_nobody_can_read_is_unknown(stick: LxpSimulator, hou
     result = house.await_results(1, 30)[0]
     assert (result["outcome"], result["read_back"]) == ("unknown", None)
     assert written(stick) == [(64, (80,))]
+
+
+def test_e11_an_answer_to_an_earlier_question_that_comes_late_is_not_what_stands_there_now(
+    stick: LxpSimulator, house: Site
+) -> None:
+    stick.faults.delay, stick.faults.times = 1.5, 1
+    house.put(inbox.ReadRegisters("hold", 64, 1))
+    await_true(lambda: house.failures.get("no_reply"), 3, "a question without an answer")
+    await_true(lambda: house.told(Channel.REGISTERS), 3, "the answer to the next one")
+    before = hold(stick, 64)
+    stick.turnaround = 0.2
+    began = time.monotonic()
+    while time.monotonic() < began + 1.5:  # somewhere in it the late answer comes, with the value of before
+        stick.inverters[0].holds[64] = before - 50
+        result = house.set("charge_rate_pct", str(before))
+        assert (result["outcome"], result["old"], hold(stick, 64)) == ("done", before - 50, before)
 
 
 def test_e11_broadcasts_and_foreign_frames_confirm_nothing(stick: LxpSimulator, house: Site) -> None:
