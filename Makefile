@@ -32,7 +32,7 @@ bench: ## ratios against the wire and against peers, in one run
 
 soak: ## long runs with faults at random, MINUTES=5, and each row of the matrix REPEATS=20 times; docs/soak.md, faults.md
 	@.ci/setup dev,demo mosquitto
-	SOAK_MINUTES=$(MINUTES) FAULT_REPEATS=$(REPEATS) FLOOD=1000000 NEW_EXAMPLES=1 $(PYTHON) -m pytest -n 2 --dist worksteal -m 'soak or hypothesis'
+	SOAK_MINUTES=$(MINUTES) FAULT_REPEATS=$(REPEATS) FLOOD=1000000 NEW_EXAMPLES=1 $(PYTHON) -m pytest -n 3 --dist worksteal -m 'soak or hypothesis'
 	$(PYTHON) -m tests.soak --minutes $(MINUTES) --report docs/soak.md
 	$(PYTHON) -m pytest -n 4 --dist worksteal -p tests.faults.ledger --repeat-rows $(REPEATS) --rows-report=docs/faults.md
 
