@@ -99,29 +99,35 @@ class Line:
     ) -> Answer:
         """Return the answer to `command`, asked a second time when the first try fails.
 
+        Where a command has two forms the second try takes the other one only where the form can be the fault: it was
+        refused, or it was never answered and now met silence or a bare NAK. Whose reply came damaged was understood.
+
         `read` turns a reply's text into values and raises ProtocolError for a reply that is not meant. `meanwhile` is
         called as soon as the question is out, before anything is read: there is time then.
         Raises ProtocolError, of kind "refused" when the inverter does not know the command, and NoReply.
         """
         frames = speech.forms(command)
-        likely = self._form.get(command, 0)
+        number = self._form.get(command, 0)
+        of_form = {"refused"} if command in self._form else {"refused", "format", "no_reply"}
         failure: ProtocolError | NoReply
-        for number in (likely, (likely + 1) % len(frames)):
+        for _ in range(2):
             try:
                 answer = self._exchange(Hearing(speech, command, read), frames[number], meanwhile)
             except ProtocolError as err:
                 self._tally.failed(err.kind, f"{command}: {err}")
-                failure = err
-                if err.kind == "refused" and len(frames) == 1:
+                failure, kind = err, err.kind
+                if kind == "refused" and len(frames) == 1:
                     break
             except NoReply as err:
                 self._tally.failed("no_reply", str(err))
                 self.disturb()
-                failure = err
+                failure, kind = err, "no_reply"
             else:
                 self._form[command] = number
                 self._tally.replies += 1
                 return answer
+            if kind in of_form:
+                number = (number + 1) % len(frames)
         raise failure
 
     def set(self, speech: Speech, command: str, data: bytes) -> None:

@@ -630,6 +630,25 @@ def test_a_pi18_query_with_a_zero_checksum_is_sent_both_ways_too(rig: Make, othe
     assert questions[1:] == [plain] * (len(questions) - 1)
 
 
+@pytest.mark.parametrize(("right", "fault"), [("006", "damaged"), ("006", "silent"), ("005", "damaged")])
+def test_a_lost_reply_does_not_send_a_query_to_the_form_that_is_refused(rig: Make, right: str, fault: str) -> None:
+    """That refusal would count for an hour, for which nobody would know of the alarms of a PI18 unit."""
+    good = BY_CASE["pi18-fws-18"].received
+    lost = bytes([*good[:8], good[8] ^ 1, *good[9:]]) if fault == "damaged" else None
+    said = in_turn(*[good] * (right == "006"), lost, good)  # 005 is tried first
+    answers: dict[str, Answer] = {
+        "ID": BY_CASE["pi18-id"].received,
+        "GS": BY_CASE["pi18-gs"].received,
+        "MOD": BY_CASE["pi18-mod-3"].received,
+        "FWS": lambda question: said(question) if question[2:5] == right.encode() else PI18_NO,
+    }
+    one = rig(answers, PI18_NO, protocol="PI18", alarms_interval=0.0)
+    readings = one.poll_until(lambda: one.peer.count("FWS") >= 5)
+    assert states(readings)[-1]["warning"] is not None
+    forms = [question[2:5].decode() for question in one.peer.questions if b"FWS" in question]
+    assert forms == ["005", *[right] * (len(forms) - 1)]
+
+
 # -- energy and the inverter's own day
 
 
