@@ -175,6 +175,7 @@ class AxpertDevice:
         """Forget everything that the unit on the cable said; of a `former` one the announced keys stay."""
         self.known = Known(self._options, self._age, former)
         self._refused: dict[str, float] = {}
+        self._answered: set[str] = set()
         self._identify_due = self._name_due = 0.0
         self.members = Members(self._options.name, self._age, self._options.parallel, self._options.settings_interval)
         self._unit_news: list[tuple[int, Answer]] = []
@@ -261,8 +262,7 @@ class AxpertDevice:
             self._failed += 1
             # a unit that refuses everything is sick, and a refusal may be a late one: nothing is learned from these
             if err.kind == "refused" and remember is not None and self._good and line.settled:
-                self._refused[remember] = time.monotonic()
-                log.debug("%s: does not know %s; asking again in an hour", self._options.name, command)
+                self._note_refusal(remember)
             return None
         except NoReply:
             self._silent += 1
@@ -270,7 +270,20 @@ class AxpertDevice:
                 raise
             return None
         self._good += 1
+        if remember is not None:
+            self._answered.add(remember)
         return answer
+
+    def _note_refusal(self, name: str) -> None:
+        """Note that the unit does not know a question. Of one that it has answered only a second refusal is believed.
+
+        A question that is damaged on its way is refused, too.
+        """
+        if name in self._answered:
+            self._answered.remove(name)
+            return
+        self._refused[name] = time.monotonic()
+        log.debug("%s: does not know %s; asking again in an hour", self._options.name, name)
 
     @property
     def speech(self) -> Speech:

@@ -321,6 +321,25 @@ def test_b17_an_unknown_question_is_asked_again_after_an_hour(rig: Make, monkeyp
     assert one.peer.count("QPIGS2") >= 2
 
 
+@pytest.mark.parametrize(("name", "said"), [("QPGS0", UNIT0), ("QPIGS2", text_of("qpigs2-3")), ("QID", SERIAL)])
+def test_b17_one_refusal_of_what_was_answered_is_not_believed_a_second_is(rig: Make, name: str, said: str) -> None:
+    """An inverter refuses a question that is damaged on its way: so that unit, that tracker was gone for an hour."""
+    one = rig({name: in_turn(said, NAK, said, NAK, NAK, said)}, settings_interval=0.0)
+
+    def asked(times: int) -> None:
+        end = time.monotonic() + 5 * PATIENCE
+        while one.peer.count(name) < times:
+            assert time.monotonic() < end, "not in time"
+            one.device._identify_due = 0.0
+            one.poll()
+
+    asked(5)
+    for _ in range(5):
+        one.device._identify_due = 0.0
+        one.poll()
+    assert one.peer.count(name) == 5
+
+
 def test_an_echo_counts_as_a_refusal(rig: Make) -> None:
     one = rig({"QPGS0": lambda question: question})
     one.poll(10)
