@@ -570,8 +570,6 @@ class AxpertDevice:
         plan, own = self.known.plan, self.known.serial
         if plan is None or plan.parallel is None:
             return int(self.known.told("GS", "local_parallel_id") or 0)
-        if not self.members.units and self._is_refused(f"{plan.parallel}0"):
-            return 0
         told: Decoded = {}
         for number in dict.fromkeys((self.members.place_of(own), 0)):
             told = self._told_of(plan, number)
@@ -579,7 +577,7 @@ class AxpertDevice:
                 return number
         if self.members.units:
             raise CommandError("the unit on the cable belongs to a set, and its number in it is not confirmed now")
-        if told and (told["exists"] == 1 or self._is_of_a_set(plan, told)):
+        if told.get("exists") == 1 or self._is_of_a_set(plan, told):
             raise CommandError("the unit on the cable belongs to a set, and its number in it is not known")
         return 0
 
@@ -593,10 +591,10 @@ class AxpertDevice:
             return {}
 
     def _is_of_a_set(self, plan: Plan, first: Decoded) -> bool:
-        """Whether unit 0 is one of a set that is switched off: a lone unit would have told its own serial number."""
+        """Whether unit 0 is one of a set, and switched off or not heard: a lone unit would have told its own number."""
         # PI41 lists no mode for a lone unit, so its mode proves nothing
         mode = self.known.told(plan.ratings, "output_mode") if plan is PI30_PLAN else None
-        return bool(mode) and not (first["serial_number"] or "").strip("0")
+        return bool(mode) and not (first.get("serial_number") or "").strip("0")
 
     def counterparts(self, path: str, key: str) -> Iterator[tuple[str, str]]:
         return self.members.counterparts(path, key, self.known.serial)

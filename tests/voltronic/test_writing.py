@@ -482,6 +482,21 @@ def test_a_unit_whose_output_mode_is_that_of_a_set_is_not_taken_for_a_lone_one(s
     assert "its number in it is not known" in result["reason"]
 
 
+@pytest.mark.parametrize("later", [UNIT0, NAK], ids=["heard again", "refused again"])
+def test_a_refused_question_for_unit_0_does_not_make_the_unit_on_the_cable_a_lone_one(
+    scripted: Scripted, later: Answer
+) -> None:
+    """The question may have been damaged on its way; MNCHGC0040 would set the charging current of unit 0."""
+    one = scripted({"QID": SECOND, "QPGS0": NAK, "QPGS1": UNIT1, "QPGS2": ABSENT, **AMPERES, "MNCHGC0040": "ACK"})
+    one.peer.answers["QPIRI"] = PARALLEL
+    one.device.refresh()
+    one.run()
+    one.peer.answers["QPGS0"] = later
+    result = one.set("max_charging_current", "40")
+    assert (result["outcome"], one.setters) == ("refused", [])
+    assert "its number in it is not known" in result["reason"]
+
+
 # -- lies
 
 PROVEN = {"done", "unchanged"}
