@@ -36,7 +36,7 @@ from bridge.voltronic.known import (
 )
 from bridge.voltronic.members import Members
 from bridge.voltronic.options import Options, Topics
-from bridge.voltronic.plan import PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace, Plan
+from bridge.voltronic.plan import MEASURED, PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace, Plan
 
 if TYPE_CHECKING:
     from bridge.settings import Documented
@@ -190,7 +190,7 @@ class AxpertDevice:
     def _store(self, task: Task, answer: Answer, command: str) -> None:
         before = task.values
         self.known.store(task, answer.decoded, answer.at, command)
-        if task.ask.pace is Pace.SETTINGS:
+        if task.ask.pace is Pace.SETTINGS and task.ask.name not in MEASURED:
             self._tell_changes("", task.ask.name, before, task.values, answer.at)
         if self._desk is not None and task.ask.pace in (Pace.SETTINGS, Pace.ENERGY):
             self._offer(self._desk)

@@ -139,3 +139,5 @@ PLANS = {plan.protocol: plan for plan in (PI30_PLAN, PI41_PLAN, PI18_PLAN)}
 
 ALSO = ("Q1", "QBOOT", "QLED")
 """Questions that are asked only where the configuration names them: undocumented, or of no daily use."""
+MEASURED = frozenset({"Q1"})
+"""Of these, those that tell what is measured rather than what is set."""

@@ -36,8 +36,8 @@ from bridge.voltronic import connection, frame
 from bridge.voltronic.device import Options, build
 from bridge.voltronic.settings import every_setter, setters_of
 from bridge.writing import Records
-from tests.voltronic.peer import NAK, Answer, Peer, Surroundings, reply
-from tests.voltronic.test_device import ABSENT, UNIT0, UNIT1, USUAL
+from tests.voltronic.peer import NAK, Answer, Peer, Surroundings, in_turn, reply
+from tests.voltronic.test_device import ABSENT, UNIT0, UNIT1, USUAL, text_of
 from tests.voltronic.test_settings import COMMANDS
 
 COUNT = 300
@@ -702,6 +702,19 @@ def test_a_setting_changed_by_others_is_logged_and_recorded(rig: Make, caplog: p
     }  # fmt: skip
     assert (saving["setting"], saving["old"], saving["new"]) == ("flag_power_saving", False, True)
     assert "battery_type was changed from agm to user" in caplog.text
+
+
+def test_what_is_measured_beside_the_settings_is_no_change_by_others(scripted: Scripted) -> None:
+    """Temperatures and times left: each reading of them would be a dozen changes in the audit log."""
+    first = text_of("q1-17")
+    later = first.replace("00420", "00415", 1).replace(" 051 ", " 052 ", 1)
+    assert later != first
+    one = scripted({"Q1": in_turn(first, later)}, also=("Q1",))
+    one.run(2)
+    one.device.refresh()
+    one.run()
+    assert one.state()["absorb_seconds_left"] == 415
+    assert one.audit("changed") == []
 
 
 def test_what_we_change_ourselves_is_no_change_by_others(rig: Make) -> None:
