@@ -169,13 +169,14 @@ class Line:
         while True:
             data = self._link.read(min(deadline, end), self._expected(hearing.command, received))
             now = time.monotonic()
-            received += len(data)
             if data:
                 log.debug("rx %s", data.hex(" "))
                 if now > min(deadline, end):
                     # this process stood still, or the inverter did: nobody knows how old that answer is
                     self.disturb()
                     raise ProtocolError("late", "complete only after its deadline", data)
+            if received or data.strip(_BETWEEN_REPLIES):  # else it ends the reply before, and this one has not begun
+                received += len(data)
                 deadline = now + BETWEEN
             decoded = hearing.hear(data)
             if decoded is not None:

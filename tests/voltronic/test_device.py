@@ -560,6 +560,37 @@ def test_what_an_answer_lacks_is_known_from_the_one_before() -> None:
     assert link.expected == [1, len(NAK) - 1, len(whole) - 20]
 
 
+class Paced(Listened):
+    """The same with a clock of its own, and with seconds before each piece."""
+
+    def __init__(self, *pieces: tuple[float, bytes]) -> None:
+        super().__init__([data for _, data in pieces])
+        self.now = 1000.0
+        self._due = [seconds for seconds, _ in pieces]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def read(self, deadline: float, expected: int = 1, /) -> bytes:
+        if self.now + self._due[0] > deadline:
+            self._due[0] -= deadline - self.now
+            self.now = deadline
+            return b""
+        self.now += self._due.pop(0)
+        return super().read(deadline, expected)
+
+
+@pytest.mark.parametrize("between", [b"\n", bytes(8)], ids=["line feed", "filling"])
+def test_what_ends_the_reply_before_does_not_begin_the_next(monkeypatch: pytest.MonkeyPatch, between: bytes) -> None:
+    """It may come behind the next question, whose answer has all of its time nevertheless."""
+    link = Paced((0.001, between), (FIRST * 0.9, reply("L")))
+    monkeypatch.setattr(connection, "time", link)
+    line = connection.Line(link, Tally())  # type: ignore[arg-type]
+    assert line.ask(connection.PI30_SPEECH, "QMOD", lambda text: {"mode": text}).decoded == {"mode": "L"}
+    assert link.expected == [1, 1]
+    assert line.settled
+
+
 def test_b7_after_endless_noise_the_next_question_is_answered(rig: Make) -> None:
     one = rig(protocol="PI30")
 
