@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from enum import Enum
 from typing import Any
 
@@ -192,7 +192,7 @@ class Setter(Setting):
         high = min(Decimal(str(own[1])), HIGHEST * rated / 48)
         like = next(iter((self.by_volts or {}).values()))
         step = min(like.step, Decimal("0.1"))
-        low, high = -(-low // step) * step, high // step * step
+        low, high = (low / step).to_integral_value(ROUND_CEILING) * step, high // step * step
         if low > high:
             raise CommandError(f"the bounds given for {self.key} are none for a battery of {battery_volts} V")
         return Number(low, high, step, also=like.also)

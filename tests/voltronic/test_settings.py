@@ -194,6 +194,12 @@ def test_the_owners_bounds_take_the_place_of_the_papers_but_not_of_all_reason() 
         row.bounded(48.0, {"battery_bulk_voltage": (12.0, 14.6)})
 
 
+def test_the_owners_bounds_between_two_steps_are_never_widened() -> None:
+    own = row_of("battery_under_voltage").bounded(48.0, {"battery_under_voltage": (45.75, 47.25)}).spelling
+    assert isinstance(own, Number)
+    assert (own.minimum, own.maximum) == (Decimal("45.8"), Decimal("47.2"))
+
+
 def test_a_hundred_amperes_from_the_grid_need_a_unit_that_is_known() -> None:
     assert row_of("max_ac_charging_current", Kind.MAX).commands(100, {})[0] == "MUCHGC0100"
     assert row_of("max_ac_charging_current", Kind.MAX).commands(60, {})[0] == "MUCHGC060"
