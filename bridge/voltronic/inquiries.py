@@ -340,7 +340,8 @@ QPIGS2 = Inquiry("QPIGS2", (_PV2_CURRENT, _PV2_VOLTAGE, _PV2_POWER), forms={
         _PV2_CURRENT,
         _PV2_VOLTAGE,
         Token("l2_battery_voltage",       BATTERY_VOLTAGE, "L2 battery voltage"),
-        bits("l2_inverter_status",       "L2 status bits", L2_STATUS),
+        # all eight, which tell it from eleven amperes of QMUCHGCR that end in 100
+        replace(bits("l2_inverter_status", "L2 status bits", L2_STATUS), shape=r"[01]{8}|-+"),
     ),
 })
 """3 fields in MAX-2021, 12 in P30-2015 (PIP4048MST), 11 in P41-2019 (line 2)."""
@@ -554,8 +555,9 @@ QDI = Inquiry("QDI", _QDI_ROWS, minimum=25, more=8, form=qdi_form, forms={
 })
 """25 fields in P30-2014, 26 in King and PI41, 27 in MAX-2021 and GKMK, 29 in P30-2015."""
 
+# its flags tell it from ten amperes of QMCHGCR
 QBEQI = Inquiry("QBEQI", _all(DIAG,
-    Token("equalization_enabled",       FLAG, "Equalization enabled", wire="enabled"),
+    Token("equalization_enabled",       FLAG, "Equalization enabled", wire="enabled", shape="[01]"),
     Token("equalization_time",          MINUTES, "Equalization time", wire="time_min"),
     Token("equalization_period",        Quantity("d", "duration"), "Equalization period", wire="period_days"),
     Token("equalization_max_current",   CURRENT, "Equalization maximum current", wire="max_current"),
@@ -563,7 +565,7 @@ QBEQI = Inquiry("QBEQI", _all(DIAG,
     Token("equalization_voltage",       BATTERY_VOLTAGE, "Equalization voltage", wire="voltage"),
     Token("equalization_reserved2",     TEXT, "Equalization reserved 2", text, wire="reserved2", published=False),
     Token("equalization_over_time",     MINUTES, "Equalization time-out", wire="over_time_min"),
-    Token("equalization_active",        FLAG, "Equalization active", wire="active"),
+    Token("equalization_active",        FLAG, "Equalization active", wire="active", shape="[01]"),
     Token("equalization_elapsed_hours", Quantity("h", "duration"), "Equalization elapsed time", wire="elapsed_hours"),
 ))
 

@@ -179,7 +179,8 @@ PIRI = CommaInquiry("PIRI", more=2, rows=tuple(replace(row, level=DIAG) for row 
 
 
 def _flag(key: str, name: str, wire: str) -> Token:
-    return Token(key, FLAG, name, whole, wire=wire, level=DIAG, published=wire != "reserved")
+    shape = "" if wire == "reserved" else "[01]?"  # else nine amperes of MCHGCR could be meant
+    return Token(key, FLAG, name, whole, wire=wire, shape=shape, level=DIAG, published=wire != "reserved")
 
 
 FLAGS = CommaInquiry("FLAG", (
@@ -329,7 +330,7 @@ ACCT = _hours("ACCT", "ac_charging", "AC charging time")
 ACLT = _hours("ACLT", "ac_supply", "AC supply time")
 
 PI = CommaInquiry("PI", (Token("protocol_id", TEXT, "Protocol", text, shape=r"\d\d", published=False),), twin=True)
-ID = Pi18Serial("ID", (Token("serial_number", TEXT, "Serial number", text, published=False),))
+ID = Pi18Serial("ID", (Token("serial_number", TEXT, "Serial number", text, published=False),), twin=True)
 VFW = CommaInquiry("VFW", tuple(
     Token(key, TEXT, name, text, shape=r"[0-9A-Fa-f.]*", published=False)
     for key, name in (("main", "Firmware"), ("slave1", "Firmware of CPU 1"), ("slave2", "Firmware of CPU 2"))

@@ -15,6 +15,7 @@ from bridge.fields import Field
 from bridge.voltronic import frame, replies
 from bridge.voltronic.inquiries import PI30, QPGS, QPIGS, inquiry_of
 from bridge.voltronic.inquiry import Inquiry
+from bridge.voltronic.plan import ALSO, PLANS, Plan
 from tests.shared import shared_file, vectors
 from tests.voltronic.captures import BY_CASE, CAPTURES, Capture
 from tests.voltronic.test_frame import heard
@@ -96,6 +97,23 @@ def test_no_other_distinct_inquiry_takes_a_capture_for_its_own(capture: Capture)
             continue
         with pytest.raises(ProtocolError):
             inquiry.decode(text)
+
+
+AMPERES = [
+    [*first, *range(step, 301, step)][:count] for first in ([], [2]) for step in (5, 10, 20) for count in range(4, 15)
+]
+"""What QMCHGCR and its like may list. Three of them could be a second tracker, whose units list more."""
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_nothing_distinct_that_is_asked_takes_a_list_or_a_counter_for_its_answer(plan: Plan) -> None:
+    asked = {*(ask.name for ask in plan.asks), plan.serial, plan.parallel, *ALSO} & plan.table.keys()
+    lists = [(" " if plan.parallel else ",").join(f"{one:03d}" for one in amperes) for amperes in AMPERES]
+    for text in (*lists, *(f"{number:08d}" for number in range(1_000, 10_000_000, 98_765))):
+        payload = text if plan.parallel else f"D{len(text) + 3:03d}{text}"
+        for inquiry in (plan.table[name] for name in asked if not plan.table[name].twin):
+            with pytest.raises(ProtocolError):
+                pytest.fail(f"{text} is an answer to {inquiry.command}: {inquiry.decode(payload)}")
 
 
 @pytest.mark.parametrize("capture", READABLE, ids=lambda capture: capture.case)
