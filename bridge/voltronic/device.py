@@ -266,8 +266,10 @@ class AxpertDevice:
             return None
         except NoReply:
             self._silent += 1
-            if self._good == 0 and self._failed == 0 and self._silent >= 2:
-                raise
+            if self._good == 0:
+                self._identify_due = 0.0  # a serial cable may be in another unit when there are answers again
+                if self._failed == 0 and self._silent >= 2:
+                    raise
             return None
         self._good += 1
         if remember is not None:

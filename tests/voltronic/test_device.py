@@ -195,6 +195,21 @@ def test_b2_another_inverter_on_the_cable_makes_the_port_be_opened_anew(rig: Mak
         one.poll()
 
 
+def test_who_is_on_the_cable_is_asked_again_behind_a_silent_round(rig: Make) -> None:
+    """A serial cable can be put into another unit without the port noticing, within less than its reopening takes."""
+    one = rig(settings_interval=3600.0)
+    one.poll(3)
+    answers = dict(one.peer.answers)
+    one.peer.answers.clear()
+    one.peer.otherwise = None
+    with pytest.raises(NoReply):
+        one.poll()
+    one.peer.answers.update(answers | {"QID": "94170312200099"})
+    one.peer.otherwise = NAK
+    with pytest.raises(LinkError, match="another inverter"):
+        one.poll_until(lambda: False)
+
+
 # -- keys
 
 
