@@ -426,7 +426,7 @@ class AxpertDevice:
             if command is None or self._out_of_step(task.inquiry) or self._is_refused(task.ask.name):
                 continue
             asked += 1
-            answer = self._question(command, task.inquiry.decode, task.ask.name)
+            answer = self._question(command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
             now = time.monotonic()
             if answer is None:
                 task.put_off(now, REFUSED_FOR)

@@ -355,6 +355,22 @@ def test_b17_one_refusal_of_what_was_answered_is_not_believed_a_second_is(rig: M
     assert one.peer.count(name) == 5
 
 
+@pytest.mark.parametrize("name", ["QPIWS", "QPIRI", "QFLAG"])
+def test_what_every_unit_answers_is_asked_again_with_pauses_after_a_refusal(rig: Make, name: str) -> None:
+    """Not after an hour, for which no setting could be written, no alarm be seen."""
+    said = USUAL[name]
+    assert isinstance(said, str)
+    one = rig({name: in_turn(NAK, said)})
+    one.poll(5)
+    assert one.peer.count(name) == 1
+    task = one.device.known.tasks[name]
+    assert task.due <= time.monotonic() + device_module.SILENT_FOR
+    task.due = 0.0
+    one.poll()
+    assert one.peer.count(name) == 2
+    assert task.decoded is not None
+
+
 def test_an_echo_counts_as_a_refusal(rig: Make) -> None:
     one = rig({"QPGS0": lambda question: question})
     one.poll(10)
