@@ -214,6 +214,15 @@ def shared(key: str, quantity: Quantity, name: str, contract: str) -> Token:
     return Token(key, quantity, name, limits=SET_LIMITS.get(quantity), shared=True, contract=same(contract))
 
 
+def of_pi41(inquiry: Inquiry) -> Inquiry:
+    """Return an inquiry in which the output mode has the codes of PI41."""
+
+    def own(rows: tuple[Token, ...]) -> tuple[Token, ...]:
+        return tuple(replace(row, codes=PI41_OUTPUT_MODES) if row.wire_name == "output_mode" else row for row in rows)
+
+    return replace(inquiry, rows=own(inquiry.rows), forms={key: own(rows) for key, rows in inquiry.forms.items()})
+
+
 # -- status bits, first character first
 
 # fmt: off
@@ -388,9 +397,7 @@ QPGS = Inquiry("QPGS", (
 ), minimum=27, more=8, derived=BATTERY_FLOWS)
 """27 fields in P30-2014 and P30-2015, 29 in MAX-2021."""
 
-PI41_QPGS = replace(QPGS, rows=tuple(
-    replace(row, codes=PI41_OUTPUT_MODES) if row.wire_name == "output_mode" else row for row in QPGS.rows
-))
+PI41_QPGS = of_pi41(QPGS)
 
 QP2GS = Inquiry("QP2GS", (
     Token("exists",      PLAIN, "In a parallel set", shape=r"\d", published=False),
@@ -489,9 +496,7 @@ _QPIRI_ODD = {QPIRI_KNOWN: _QPIRI_ROWS[:QPIRI_KNOWN]}
 QPIRI = Inquiry("QPIRI", _QPIRI_ROWS, minimum=24, more=8, form=qpiri_form, forms=_QPIRI_ODD, doubtful=overflown)
 """25 fields in P30-2014 and P30-2015, 26 in PI41 and King, 27 in GKMK, 28 in MAX-2021; 24 were seen by powermon."""
 
-PI41_QPIRI = replace(QPIRI, rows=tuple(
-    replace(row, codes=PI41_OUTPUT_MODES) if row.wire_name == "output_mode" else row for row in QPIRI.rows
-), forms={})
+PI41_QPIRI = of_pi41(QPIRI)
 
 
 def _default(name: str, quantity: Quantity, words: str, read: Reader = number, **more: Any) -> Token:
@@ -554,6 +559,8 @@ QDI = Inquiry("QDI", _QDI_ROWS, minimum=25, more=8, form=qdi_form, forms={
     QDI_GKMK: (*_QDI_ROWS[:26], _default("operation_logic", PLAIN, "operation logic", codes=OPERATION_LOGICS)),
 })
 """25 fields in P30-2014, 26 in King and PI41, 27 in MAX-2021 and GKMK, 29 in P30-2015."""
+
+PI41_QDI = of_pi41(QDI)
 
 # its flags tell it from ten amperes of QMCHGCR
 QBEQI = Inquiry("QBEQI", _all(DIAG,
@@ -761,7 +768,7 @@ _ALL: tuple[Inquiry, ...] = (
 )
 PI30: Mapping[str, Inquiry] = {inquiry.command: inquiry for inquiry in _ALL}
 """By command, without the number of a unit (QPGS0) or a date (QED20260101)."""
-_PI41_OWN = (PI41_QPIGS, PI41_QPGS, PI41_QPIRI, PI41_QPIWS)
+_PI41_OWN = (PI41_QPIGS, PI41_QPGS, PI41_QPIRI, PI41_QDI, PI41_QPIWS)
 PI41: Mapping[str, Inquiry] = {**PI30, **{inquiry.command: inquiry for inquiry in _PI41_OWN}}
 
 

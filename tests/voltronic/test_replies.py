@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.errors import ProtocolError
 from bridge.fields import Field
 from bridge.voltronic import frame, replies
-from bridge.voltronic.inquiries import PI30, QPGS, QPIGS, inquiry_of
+from bridge.voltronic.inquiries import PI30, PI41, QPGS, QPIGS, inquiry_of
 from bridge.voltronic.inquiry import Inquiry
 from bridge.voltronic.plan import ALSO, PLANS, Plan
 from tests.shared import shared_file, vectors
@@ -213,6 +213,21 @@ def test_a_clock_in_a_year_that_none_can_be_set_to_is_refused(year: str) -> None
     assert caught.value.kind == "implausible"
     for sane in ("2000", "2099"):
         assert replies.decode("PI30", "QT", framed(f"{sane}1231235959")) == {"time": f"{sane}-12-31T23:59:59"}
+
+
+def test_pi41_tells_its_factory_output_mode_in_its_own_words() -> None:
+    told = {}
+    for command, case in (("QDI", "qdi-26"), ("QPIRI", "qpiri-pi41"), ("QPGS", "qpgs-27")):
+        inquiry = PI41[command]
+        decoded = inquiry.decode(heard_text(BY_CASE[case])) | {"output_mode": 6}
+        told |= {key: value for key, value in inquiry.publish(decoded).items() if key.endswith("output_mode")}
+    assert told == {"default_output_mode": "parallel_180", "output_mode": "parallel_180"}
+
+
+def test_pi41_does_not_name_fields_that_nobody_knows_either() -> None:
+    decoded = PI41["QPIRI"].decode(heard_text(BY_CASE["qpiri-odd-tail"]))
+    assert "max_cv_charging_time" not in decoded
+    assert decoded["_extra_fields"]
 
 
 def test_a_field_too_few_is_refused() -> None:
