@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bridge.tools.scan_ports import NAMES
 from tests.shared import REPOSITORY
 
 SYSTEMD = REPOSITORY / "systemd"
@@ -54,8 +55,10 @@ def test_t11_the_service_has_a_user_of_its_own_no_capability_and_few_devices() -
     assert unit["User"] == ["solarbridge"]
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == [""]
     assert unit["DevicePolicy"] == ["closed"]
-    majors = {"ttyUSB": "188", "ttyACM": "166", "ttyAMA": "204", "ttyS": "4"}
-    assert set(unit["DeviceAllow"]) == {f"char-{major} rw" for major in majors.values()} | {"char-hidraw rw"}
+    majors = {"ttyUSB": "188", "ttyACM": "166", "ttyAMA": "204", "ttymxc": "207", "ttyS": "4"}
+    named = {"ttySC", "hidraw"}  # without a number of their own
+    assert set(unit["DeviceAllow"]) == {f"char-{one} rw" for one in (*majors.values(), *named)}
+    assert {name.rstrip("*") for name in NAMES} <= {*majors, *named}, "scan shows a port that the service may not open"
     devices = Path("/proc/devices").read_text()
     for name, major in majors.items():  # where this machine knows the driver, the number must be its
         for known in re.findall(rf"^ *(\d+) {name}$", devices, re.MULTILINE):
