@@ -138,6 +138,14 @@ first_config() {
     rm -f -- "$work"
 }
 
+# An image that has booted before makes new users only when its /usr is newer than its last look (ConditionNeedsUpdate).
+user_at_boot() {
+    if [ -n "$root" ] && [ -e "$root/etc/.updated" ] && ! grep -q '^solarbridge:' "$root/etc/passwd" 2>/dev/null &&
+        [ -z "$(find "$root/usr" -prune -newer "$root/etc/.updated")" ]; then
+        act touch -- "$root/usr"
+    fi
+}
+
 around_systemd() {
     put 644 "$here/systemd/sysusers.conf" /etc/sysusers.d/solarbridge.conf
     put 644 "$here/systemd/tmpfiles.conf" /etc/tmpfiles.d/solarbridge.conf
@@ -147,6 +155,7 @@ around_systemd() {
     fi
     first_config
     [ -n "$root$dry" ] || systemd-tmpfiles --create /etc/tmpfiles.d/solarbridge.conf
+    user_at_boot
     put 644 "$here/systemd/60-solarbridge.rules" /etc/udev/rules.d/60-solarbridge.rules
     filled "s/size=50M/size=${size}M/" "$here/systemd/var-log-solarbridge.mount" 644 \
         /etc/systemd/system/var-log-solarbridge.mount

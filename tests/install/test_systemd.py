@@ -174,6 +174,24 @@ def test_an_installation_into_another_root_touches_nothing_outside_and_runs_from
     assert not [path for path in root.rglob("*") if not path.is_dir()]
 
 
+def test_an_image_that_has_booted_before_will_look_for_the_new_user(tmp_path: Path) -> None:
+    sources, root = copy_sources(tmp_path / "sources"), tmp_path / "an image"
+    for folder in ("usr", "etc"):
+        (root / folder).mkdir(parents=True)
+    install = (sources / "install.sh", "--root", root, "--python", base_python(), "--dry-run")
+    touched = f"would: touch -- {root}/usr\n"
+    assert touched not in script(*install).stdout, "it looks at its first boot anyway"
+    looked = (root / "usr").stat()
+    (root / "etc/.updated").write_text("")
+    os.utime(root / "etc/.updated", ns=(looked.st_atime_ns, looked.st_mtime_ns))  # as systemd notes that it has looked
+    assert touched in script(*install).stdout
+    os.utime(root / "usr")
+    assert touched not in script(*install).stdout
+    os.utime(root / "usr", ns=(looked.st_atime_ns, looked.st_mtime_ns))
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nsolarbridge:x:990:990::/var/lib/solarbridge:\n")
+    assert touched not in script(*install).stdout, "the user is there"
+
+
 def test_a_mistaken_call_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     root = tmp_path / "empty root"
     root.mkdir()
