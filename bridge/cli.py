@@ -13,6 +13,8 @@ from bridge import __version__
 from bridge.errors import ConfigError
 
 DEFAULT_CONFIG = "/etc/solarbridge/config.yaml"
+SERVICE_USER = "solarbridge"
+"""Whom install.sh lets the service run as."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -144,8 +146,30 @@ def _check(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, os.environ)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if arguments.config == DEFAULT_CONFIG and _become_service():
+        try:
+            load(arguments.config, os.environ)
+        except ConfigError as err:
+            advice = f"root may read it, the service may not: chgrp {SERVICE_USER} the file, and chmod 640 it"
+            raise ConfigError([*err.problems, advice]) from None
     print(dump(config), end="")
     return 0
+
+
+def _become_service() -> bool:
+    """Give up root's rights for those of the service, for good; False where that is not to be done."""
+    import pwd
+
+    if os.geteuid() != 0:
+        return False
+    try:
+        user = pwd.getpwnam(SERVICE_USER)
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    except (KeyError, OSError):  # Venus OS has no such user; a container may not change it
+        return False
+    return True
 
 
 def _scan(arguments: argparse.Namespace) -> int:
