@@ -465,6 +465,17 @@ def _expected(arms: tuple[Any, ...], rule: Rule) -> str:
     return " or ".join(word for arm in arms for word in _words(arm, rule))
 
 
+def expected(hint: Any, rule: Rule) -> str:
+    """Say in words what a key with this type may hold."""
+    return _expected(_arms(hint), rule)
+
+
+def parts_of(hint: Any) -> list[type]:
+    """Return the dataclasses a key with this type may hold, or a list of them."""
+    inner = [found for arm in _arms(hint) for found in (get_args(arm) if get_origin(arm) in (list, tuple) else (arm,))]
+    return [found for found in inner if isinstance(found, type) and is_dataclass(found)]
+
+
 def _words(arm: Any, rule: Rule) -> Iterator[str]:
     if _is_literal(arm):
         yield from (str(literal) for literal in get_args(arm))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.tools.values import document, settings_document
+from bridge.tools.values import configuration_document, document, settings_document
 from tests.shared import REPOSITORY
 
 
@@ -14,3 +14,10 @@ def test_the_list_of_values_is_current() -> None:
 def test_the_list_of_settings_is_current() -> None:
     written = (REPOSITORY / "docs" / "settings.md").read_text()
     assert written == settings_document(), "python -m bridge.tools.values settings > docs/settings.md"
+
+
+def test_the_list_of_the_configuration_s_keys_is_current() -> None:
+    written = (REPOSITORY / "docs" / "configuration.md").read_text()
+    assert written == configuration_document(), "python -m bridge.tools.values configuration > docs/configuration.md"
+    for key in ("source", "hysteresis_cell", "max_charge_current", "client_id", "also", "individual_input"):
+        assert f"| `{key}` |" in written
