@@ -157,7 +157,17 @@ def test_t15_a_text_with_line_breaks_forges_no_line_of_the_log() -> None:
 # -- T17
 
 
-def test_t17_the_client_id_is_stable_and_differs_between_installations() -> None:
+def test_t17_the_client_id_is_stable_and_differs_between_base_topics() -> None:
     assert installation_id("solarbridge") == installation_id("solarbridge")
     assert installation_id("solarbridge") != installation_id("other")
     assert re.fullmatch(r"solarbridge-[0-9a-f]{11}", installation_id("solarbridge"))
+
+
+def test_t17_no_two_machines_have_the_same_client_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(machine: str, host: str) -> str:
+        monkeypatch.setattr(Path, "read_text", lambda *_a, **_k: f"{machine}\n")
+        monkeypatch.setattr("socket.gethostname", lambda: host)
+        return installation_id("solarbridge")
+
+    assert on("a", "pi") == on("a", "pi")
+    assert len({on("a", "pi"), on("b", "pi"), on("a", "nas")}) == 3, "an image copied to a second card has the same id"
