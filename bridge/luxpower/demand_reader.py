@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
+from bridge.errors import LinkError
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import ReadRegisters
 from bridge.luxpower.blocks import GROUP
@@ -52,11 +53,19 @@ class Demands:
                 yield self.refusal(command, "it waited for too long")
             elif not known:
                 yield self.refusal(command, "the serial numbers are not known yet")
-            elif command.table == PARAMETER:
-                yield from self._read_parameter(command)
             else:
-                for inverter in known:
-                    yield from self._read_out(inverter, command)
+                try:
+                    yield from self._carry_out(command, known)
+                except LinkError as err:  # the command is gone with the link: who asked would hear nothing
+                    yield self.refusal(command, str(err))
+                    raise
+
+    def _carry_out(self, command: ReadRegisters, inverters: Iterable[Inverter]) -> Iterator[Reading | None]:
+        if command.table == PARAMETER:
+            yield from self._read_parameter(command)
+            return
+        for inverter in inverters:
+            yield from self._read_out(inverter, command)
 
     def _read_parameter(self, command: ReadRegisters) -> Iterator[Reading | None]:
         reply = yield from self._ask_parameter(command.register)

@@ -139,8 +139,12 @@ def test_c3_a_question_whose_link_drops_is_told_so() -> None:
         house.put(ReadRegisters("hold", 21, 1))
         await_true(lambda: any(r.count == 1 for r in list(one.requests)), 5, "it is asked")
         one.drop()
-        house.put(ReadRegisters("hold", 22, 1))
         await_true(lambda: house.told(Channel.REGISTERS), 5, "an answer")
+        told = house.told(Channel.REGISTERS)[0].values
+        assert (told["command"], told["outcome"]) == ("read/hold/21", "failed")
+        assert "closed by the other side" in str(told["reason"])
+        house.put(ReadRegisters("hold", 22, 1))
+        await_true(lambda: house.told(Channel.REGISTERS)[1:], 5, "the next one is answered")
 
 
 # -- C4: one byte at a time; two and a half frames a segment
