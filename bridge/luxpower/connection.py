@@ -39,11 +39,17 @@ class Heard(NamedTuple):
 
 
 class Line:
-    """Frames over one link, owned by one thread. `datagrams`: each read is one frame, and nothing can be sent."""
+    """Frames over one link, owned by one thread. `datagrams`: each read is one frame, and nothing can be sent.
 
-    def __init__(self, link: Link, tally: Tally, *, answer: bool, datagrams: bool = False) -> None:
+    `unheard` says what it means when the link ends before a whole frame came.
+    """
+
+    def __init__(
+        self, link: Link, tally: Tally, *, answer: bool, datagrams: bool = False, unheard: str | None = None
+    ) -> None:
         self._link = link
         self._tally = tally
+        self._unheard = unheard
         self._answer = answer and not datagrams
         self._datagrams = datagrams
         self._decoder = Decoder()
@@ -72,7 +78,12 @@ class Line:
         Raises LinkError, Stopped.
         """
         began = time.monotonic()
-        data = self._link.read(deadline)
+        try:
+            data = self._link.read(deadline)
+        except LinkError as err:
+            if self.heard_at is None and self._unheard is not None:
+                raise LinkError(f"{err}: {self._unheard}") from err
+            raise
         now = time.monotonic()
         stood_still = began - self._looked > STOOD_STILL or now > max(began, deadline) + LATE_WAKE
         self._looked = now

@@ -179,8 +179,9 @@ class LxpDevice:
         self._begin()
         self._link = self._open_link()
         self._line = Line(
-            self._link, self._context.tally, answer=self._options.heartbeat, datagrams=self._options.udp is not None
-        )
+            self._link, self._context.tally, answer=self._options.heartbeat, datagrams=self._options.udp is not None,
+            unheard=LOCKED if self._options.host is not None else None,
+        )  # fmt: skip
         self.asker.begin(self._line)
         self._round_due = self._own_at = self._line.opened_at
         for inverter in self.inverters.values():

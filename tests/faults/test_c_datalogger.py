@@ -468,6 +468,7 @@ def test_c13_a_stick_that_resets_every_connection_is_called_locked_or_taken(
         house.await_failure("link", 3)
         stick.faults.reset_at_once = False
         house.await_online()
+    assert caplog.text.count("a locked stick, or its only slot is taken by another program") == 1, "told, and once"
 
 
 # -- B20 and D2 on this transport
