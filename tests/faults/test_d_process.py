@@ -192,17 +192,19 @@ def test_d8_a_crashing_reader_is_restarted_and_the_others_go_on(tmp_path: Path) 
         began = time.monotonic()
         site.say("one", "raise")
         await_true(lambda: site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"offline", 5, "one offline")
-        await_true(lambda: site.bridge.log().count("a bug in this slice") >= 2, 5, "it was tried again")
-        assert site.bridge.log().count("crashed, restarting") <= 4, "no pause between restarts"
+        crashes = lambda: site.bridge.log().count("crashed, starting it anew")  # noqa: E731
+        await_true(lambda: crashes() >= 2, 5, "it was tried again")
+        pause(0.5)
+        assert crashes() <= 3, "no pause between restarts"
         site.recorder.wait(f"{BASE}/health", lambda m: b'"crashes":0' not in m.payload.split(b'"two"')[0], 5)
         lifted = time.monotonic()
         site.say("one", "ok")
         site.await_state("one", lifted, 6)
         assert_rate(site.seen("two", began))
         assert_young(site.seen("two", began))
-        availability = {m.payload for m in site.recorder.on(f"{BASE}/two/availability") if not m.retained}
-        assert availability <= {b"online", b"offline"}
-        assert site.recorder.on(f"{BASE}/two/availability")[-1].payload == b"online"
+        availability = site.recorder.on(f"{BASE}/two/availability")
+        assert availability[-1].payload == b"online"
+        assert not [message for message in availability if message.at >= began], "it changed"
 
 
 def test_d9_a_hung_reader_starves_the_watchdog_and_the_others_go_on(tmp_path: Path, manager: Manager) -> None:
