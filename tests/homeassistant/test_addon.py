@@ -256,6 +256,18 @@ class Container:
             )  # fmt: skip
         return self
 
+    def shell(self, word: str) -> str:
+        """Run the command of DOCS.md with this word in it, as `docker exec` would; return what it prints."""
+        text = (SOURCE / "DOCS.md").read_text()
+        (command,) = (line for line in text.splitlines() if line.startswith("docker exec ") and word in line)
+        for path, here in (("/solarbridge/", self.addon), ("/config/", self.folder / "config")):
+            command = command.replace(path, f"{here}/")
+        done = subprocess.run(
+            command.split()[4:], env=self.variables, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
@@ -319,6 +331,7 @@ def test_the_bridge_comes_online_with_the_broker_that_the_supervisor_tells(
         with Recorder(broker.port, username=USER, password=PASSWORD) as recorder:
             recorder.wait_payload("solarbridge/status", b"online", 20)
             recorder.wait("solarbridge/roof/state", seconds=20)
+            assert "battery_voltage" in container.shell(" read roof ")
             assert container.process is not None
             proc = Path(f"/proc/{container.process.pid}")
             assert PART.encode() not in (proc / "cmdline").read_bytes()
