@@ -91,6 +91,15 @@ def test_files_together_stay_below_their_size_and_hold_the_newest_lines(tmp_path
     assert "line 019999" in (tmp_path / "solarbridge.log").read_text()
 
 
+def test_t24_a_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine\n")
+    (tmp_path / "solarbridge.log").symlink_to(elsewhere)
+    done = run('log.warning("told")', directory=str(tmp_path))
+    assert "cannot be written" in done.stderr
+    assert elsewhere.read_text() == "mine\n"
+
+
 def test_a_full_disk_costs_lines_and_one_notice(tmp_path: Path) -> None:
     """A limit on the size of a file stands for a full disk: writing fails in the same place, and needs no root."""
     done = run("""
