@@ -165,7 +165,7 @@ class Collector:
         self._begun = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.failed:
+        if (report.when == "call" and not report.skipped) or report.failed:  # what was left out is no run
             figures = [(name, value) for name, value in report.user_properties if name in FIGURES]
             self._ledger.add(report.nodeid, report.outcome, figures)  # type: ignore[arg-type]
 

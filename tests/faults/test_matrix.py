@@ -62,6 +62,7 @@ def test_a_repetition_runs_each_case_so_often_and_writes_the_table(tmp_path: Pat
         "def test_nothing(): raise AssertionError('not a row')\n"
         "@pytest.mark.parametrize('case', [1, 2])\n"
         "def test_a1_it(case): note(recovery=0.5 + case)\n"
+        "def test_a1_left_out(): pytest.skip('something is not here')\n"
     )
     report = tmp_path / "faults.md"
     options = ["-p", "tests.faults.ledger", "--repeat-rows", "3", "--rows-report", str(report)]
