@@ -242,6 +242,8 @@ class Broker:
             if client.socket() is not None:
                 session.note(client.loop_misc())
             self._flush()
+            if client.socket() is not None:
+                session.follow_up(time.monotonic())
 
     def _go_online(self, session: Session) -> None:
         session.online = True

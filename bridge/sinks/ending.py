@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SHORT_LIVED = 15.0
 """A connection that lived for fewer seconds than this was ended by something that will happen again."""
 
+LARGE = 4096
+"""Bytes of a payload from which on a message may be too large for a broker."""
+
 SHORT_LIVES = 3
 """So many of them in a row, each ended by the other side and none refused, and it is no bad luck."""
 
@@ -81,7 +84,7 @@ class Patience:
 
         MQTT 3.1.1 brokers end the connection over a message's size without a word.
         """
-        if ending.kind != "lost" or ending.lived >= SHORT_LIVED or size < 4096:
+        if ending.kind != "lost" or ending.lived >= SHORT_LIVED or size < LARGE:
             self._suspect = None
             return False
         again, self._suspect = self._suspect == topic, topic

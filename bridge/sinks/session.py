@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.config import Mqtt
-from bridge.sinks.ending import Ending, from_connack, from_disconnect
+from bridge.sinks.ending import LARGE, Ending, from_connack, from_disconnect
 from bridge.sinks.outbox import Message
 
 log = logging.getLogger(__name__)
@@ -162,9 +162,19 @@ class Session:
                 return True
             if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return False
-        if self.receipt is None and now - self._asked_at >= self._patience / 2:
+        if now - self._asked_at >= self._patience / 2 and self.receipt is None:
             self._ask_for_receipt(now)
+        else:
+            self.follow_up(now)
         return True
+
+    def follow_up(self, now: float) -> None:
+        """Ask for a receipt behind a large message at once, or behind the receipt that was asked for before it.
+
+        Else one that is lost later, for whatever reason, would be blamed on it where nothing was sent behind it.
+        """
+        if self.receipt is None and self.largest is not None and len(self.largest.payload) >= LARGE:
+            self._ask_for_receipt(now)
 
     def _write(self, message: Message) -> bool:
         """Write a QoS 0 PUBLISH to the socket itself; False where the library has to do it, nothing is written then.

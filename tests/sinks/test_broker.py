@@ -297,6 +297,26 @@ def test_why_the_broker_ended_the_connection_is_told(
     assert [record.levelname for record in caplog.records if words in record.message] == ["ERROR"]
 
 
+@pytest.mark.parametrize("protocol", [5, "3.1.1"])
+def test_a_large_message_that_was_received_is_not_blamed_for_a_link_that_breaks_twice(
+    mosquitto: Mosquitto, run: Callable[..., Running], protocol: int | str
+) -> None:
+    with Proxy(mosquitto.port) as proxy, Recorder(mosquitto.port, "t/out/#") as recorder:
+        one = run(proxy.port, protocol=protocol).await_connected()
+        one.broker.publish(Message("t/out/small", b"x", retain=True))  # the receipt is asked for behind this one
+        one.broker.publish(Message("t/out/large", b"x" * 7000, retain=True))
+        for connects in (2, 3):
+            await_true(lambda: len(recorder.on("t/out/large")[-1:]), 5, "the large one")
+            time.sleep(0.3)
+            recorder.forget()
+            proxy.cut()
+            proxy.resume()
+            await_true(lambda connects=connects: one.broker.connects == connects, 10, "connected again")
+        one.broker.publish(Message("t/out/large", b"y" * 7000, retain=True))
+        recorder.wait_payload("t/out/large", b"y" * 7000)
+        assert not one.broker.too_large
+
+
 def test_a_flood_of_messages_is_bounded_and_counted(odd: OddServer, run: Callable[..., Running]) -> None:
     one = run(odd.port).await_connected()
     hold = threading.Event()
