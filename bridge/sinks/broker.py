@@ -49,6 +49,9 @@ silent (amqtt 0.12 does), and the next try in 3.1.1 has the full time again."""
 PACKET_OVERHEAD = 64
 """Bytes of a PUBLISH around topic and payload, generously."""
 
+TURN = 1.0
+"""Seconds for which this thread waits at most before it looks around."""
+
 WINDOW, MOST_IN_WINDOW = 0.1, 200
 """Seconds, and messages received in them, past which reading pauses: the broker has to hold a flood back."""
 
@@ -90,6 +93,8 @@ class Broker:
         self._at_once = at_once
         self._on_online = on_online
         self._on_message = on_message
+        self._empty_at = float("inf")
+        """When nothing was seen to wait on the socket the last time."""
         self._window_began, self._in_window = 0.0, 0
         self.flooded = False
         """Whether more arrives than is read at once, so that what arrives now may have been sent a while ago."""
@@ -149,6 +154,12 @@ class Broker:
         with self._lock:
             return self._outbox.state(topic)
 
+    def lag(self) -> float:
+        """Return for how many seconds a message that is handed out now may have lain here: this process may have stood
+        still behind its arrival. The wait of a turn, in which messages are seen at once, does not count.
+        """
+        return max(0.0, time.monotonic() - self._empty_at - TURN)
+
     def protocol_name(self) -> str:
         """Return the protocol spoken now: "5" or "3.1.1"."""
         return self._version
@@ -199,11 +210,12 @@ class Broker:
 
     def _serve(self, session: Session) -> Ending:
         """Shake hands, then receive and send until the connection ends."""
-        deadline = time.monotonic() + (ANSWER_SECONDS if self.connects or not session.is_5 else FIRST_ANSWER_SECONDS)
+        self._empty_at = time.monotonic()
+        deadline = self._empty_at + (ANSWER_SECONDS if self.connects or not session.is_5 else FIRST_ANSWER_SECONDS)
         while session.ending is None and not self._closing.is_set():
             if not session.online and time.monotonic() > deadline:
                 return no_answer("SUBSCRIBE" if session.accepted else "CONNECT")
-            self._turn(session, 1.0)
+            self._turn(session)
             if session.accepted and not session.subscribing:
                 with self._lock:
                     session.subscribe(self._subscriptions, self._at_once)
@@ -218,7 +230,7 @@ class Broker:
             session.close()
         return Ending("closed", "closed by us")
 
-    def _turn(self, session: Session, seconds: float) -> None:
+    def _turn(self, session: Session) -> None:
         """Wait for the socket or a poke, and let the library do its part."""
         self.beat_at = time.monotonic()
         client = session.client
@@ -230,7 +242,10 @@ class Broker:
         poller.register(self._wake.fileno(), select.POLLIN)
         poller.register(sock.fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         pending = session.pending()
-        events = dict(poller.poll(0 if pending else seconds * 1000))
+        events = dict(poller.poll(0))
+        if not pending and not events.get(sock.fileno(), 0) & ~select.POLLOUT:
+            self._empty_at = time.monotonic()
+            events = events or dict(poller.poll(TURN * 1000))
         if self._wake.fileno() in events:
             self._wake.clear()
         with self._lock:

@@ -214,6 +214,7 @@ class LxpBridgeSink:
     def _pass_on(self, device: str, datalog: str, path: str, message: Arrived) -> None:
         now = time.monotonic()
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
+        age -= self.broker.lag()
         source = f"{message.topic} {message.sender}".rstrip()
         result = ResultOf(f"{self.namespace}/result/{datalog}/{path}")
         command = Foreign(path, message.payload[:4096], now, now + age, source, result)

@@ -312,6 +312,7 @@ class MqttSink:
                 return
             message = message._replace(payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
+        age -= self.broker.lag()
         source = f"{message.topic} {message.sender}".rstrip()
         # a payload that is far too long is not kept: the device's thread refuses it by its length all the same
         command = SetSetting(

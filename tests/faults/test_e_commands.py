@@ -265,6 +265,26 @@ def test_the_message_expiry_of_the_sender_is_obeyed(tmp_path: Path) -> None:
         assert {result["setting"]: result["outcome"] for result in found} == {"limit": "done", "volts": "refused"}
 
 
+def test_d2_and_e13_a_command_that_expires_while_the_process_stands_still_is_refused(tmp_path: Path) -> None:
+    with writable(tmp_path) as site:
+        client = five(site.broker.port)
+        try:
+            site.bridge.send(signal.SIGSTOP)
+            # the broker hands it over at once, so what is left of its time is known to this process alone
+            old = b'{"value": 80, "id": "old"}'
+            client.publish(f"{SET}/limit", old, 1, properties=properties(MessageExpiryInterval=1)).wait_for_publish(5)
+            pause(2.5)
+            site.bridge.send(signal.SIGCONT)
+            (result,) = await_results(site, 1)
+            assert (result["id"], result["outcome"], result["reason"]) == ("old", "refused", "the command has expired")
+            client.publish(f"{SET}/limit", b"81", 1).wait_for_publish(5)
+            assert await_results(site, 2)[1]["outcome"] == "done", "the next one is not old"
+        finally:
+            client.disconnect()
+            client.loop_stop()
+        assert frames(site) == ["limit 81"]
+
+
 def test_e1_a_flood_is_bounded_and_leaves_the_readings_alone(tmp_path: Path) -> None:
     with writable(tmp_path) as site, Recorder(site.broker.port, RESULT) as own:
         memory = site.bridge.memory_kib()
