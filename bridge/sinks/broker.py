@@ -55,6 +55,10 @@ TURN = 1.0
 WINDOW, MOST_IN_WINDOW = 0.1, 200
 """Seconds, and messages received in them, past which reading pauses: the broker has to hold a flood back."""
 
+YOUNG = 2.0
+"""Seconds of a connection in which nothing that arrives can be old: the broker has kept nothing for us. However much it
+is, it is what lies there retained, and our own availability that comes back."""
+
 
 class Broker:
     """Keeps one connection to the broker alive; `run` is the body of the thread "mqtt".
@@ -276,7 +280,7 @@ class Broker:
     def _hand_out(self, session: Session) -> None:
         """Pass received messages on, outside the library and outside the lock."""
         while session.arrived:
-            self._count_arrival()
+            self._count_arrival(session)
             self._on_message(session.arrived.popleft())
         while session.denied:
             topic, why = session.denied.popleft()
@@ -284,15 +288,17 @@ class Broker:
                 self.denied.add(topic)
                 log.error("%s: the broker does not take our message there: %s", topic, why)
 
-    def _count_arrival(self) -> None:
+    def _count_arrival(self, session: Session) -> None:
         """Slow down for a flood: reading it at full speed would take the processor from the devices' threads."""
         now = time.monotonic()
-        if now - self._window_began > WINDOW:
-            self.flooded = self._in_window >= MOST_IN_WINDOW
+        since = now - self._window_began
+        full = self._in_window >= MOST_IN_WINDOW and since < 2 * WINDOW
+        if since > WINDOW:
             self._window_began, self._in_window = now, 0
         self._in_window += 1
+        full = full or self._in_window >= MOST_IN_WINDOW
+        self.flooded = full and session.lived() > YOUNG
         if self._in_window >= MOST_IN_WINDOW:
-            self.flooded = True
             time.sleep(max(0.0, self._window_began + WINDOW - now))
 
     def _forget(self, session: Session, ending: Ending) -> None:

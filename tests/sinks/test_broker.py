@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from bridge.config import Mqtt
+from bridge.sinks import broker as broker_module
 from bridge.sinks import session as session_module
-from bridge.sinks.broker import Broker, installation_id
+from bridge.sinks.broker import MOST_IN_WINDOW, YOUNG, Broker, installation_id
 from bridge.sinks.outbox import Message
 from bridge.sinks.session import ARRIVED, Arrived
 from tests.harness import Mosquitto, Proxy, Recorder, await_true, free_port
@@ -328,6 +329,40 @@ def test_a_flood_of_messages_is_bounded_and_counted(odd: OddServer, run: Callabl
     await_true(lambda: one.broker._session is not None and not one.broker._session.arrived, 10, "all is handed out")
     assert one.broker.connects == 1
     assert ARRIVED < 4000
+
+
+def noted_floods(one: Running) -> list[bool]:
+    """Return what will be known, at each message from here on, of whether it is one of a flood."""
+    flooded: list[bool] = []
+    one.broker._on_message = lambda _message: flooded.append(one.broker.flooded)
+    return flooded
+
+
+def test_a_message_long_behind_a_flood_is_not_of_it(
+    odd: OddServer, run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "WINDOW", 1.0)  # within which a slow machine reads them all
+    one = run(odd.port).await_connected()
+    flooded = noted_floods(one)
+    time.sleep(YOUNG)
+    packet = b"\x30\x0a\x00\x06t/in/a\0x"
+    odd.send(packet * MOST_IN_WINDOW)  # a window is just full
+    await_true(lambda: len(flooded) == MOST_IN_WINDOW, 10, "all of them")
+    assert flooded[-1]
+    time.sleep(2.1)
+    odd.send(packet)
+    await_true(lambda: len(flooded) > MOST_IN_WINDOW, 5, "one more")
+    assert not flooded[-1]
+
+
+def test_what_the_broker_has_to_tell_at_a_new_connection_is_no_flood(
+    odd: OddServer, run: Callable[..., Running]
+) -> None:
+    one = run(odd.port).await_connected()
+    flooded = noted_floods(one)
+    odd.send(b"\x31\x0a\x00\x06t/in/a\0x" * 2 * MOST_IN_WINDOW)
+    await_true(lambda: len(flooded) == 2 * MOST_IN_WINDOW, 10, "all of them")
+    assert not any(flooded)
 
 
 def test_without_receipts_messages_wait_and_a_forgotten_receipt_is_given_up(

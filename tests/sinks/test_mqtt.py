@@ -444,6 +444,7 @@ def test_a_half_in_a_flood_is_in_no_command(site: Site, monkeypatch: pytest.Monk
     site.recorder.wait("b/roof/settings")
     with monkeypatch.context() as few:
         few.setattr(broker, "MOST_IN_WINDOW", 1)  # one message is a flood
+        few.setattr(broker, "YOUNG", 0.0)
         site.recorder.client.publish("b/roof/set/window/start", b"06:00:00", 1)
         await_true(lambda: site.inbox.refused == 1, 5, "it is refused")
     time.sleep(2 * broker.WINDOW)  # what comes behind the flood is not of it
