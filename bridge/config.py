@@ -206,6 +206,7 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
         pass
     if config is not None:
         _claim_topics(reader, root, config)
+        _claim_birth(reader, root, config)
         config = replace(config, mqtt=_finish_mqtt(reader, broker, config.mqtt, environ, warnings))
         if world_readable and config.mqtt.password and _value_of(broker, "password"):
             warnings.append(f"{file} holds a password and can be read by everyone; chmod 640 it, or use password_file")
@@ -333,6 +334,21 @@ def _claim_topics(reader: Reader, root: yaml.MappingNode, config: Config) -> Non
             owners.append((text, place))
             if owner is not None:
                 reader.report(node, place, f"{text} is the topic of {owner}, too; each needs one of its own{none}")
+
+
+def _claim_birth(reader: Reader, root: yaml.MappingNode, config: Config) -> None:
+    """Report a birth topic among our own: what we say there would be taken for Home Assistant's start, on and on."""
+    options, base = config.homeassistant, config.mqtt.base_topic
+    birth = options.birth_topic or f"{options.prefix}/status"
+    if not options.discovery or not birth.startswith(f"{base}/"):
+        return
+    for section, key in (("homeassistant", "birth_topic"), ("homeassistant", "prefix"), ("mqtt", "base_topic")):
+        mapping = _value_of(root, section)
+        node = _value_of(mapping, key) if isinstance(mapping, yaml.MappingNode) else None
+        if node is not None:
+            text = f"Home Assistant says on {birth} that it starts, so the bridge cannot have it among its own topics"
+            reader.report(node, f"{section}.{key}", f"{text}; expected a base_topic other than {base}")
+            return
 
 
 def _topics(root: yaml.MappingNode, config: Config) -> Iterator[tuple[yaml.Node, str, str]]:

@@ -742,6 +742,26 @@ def test_a_topic_of_other_software_has_one_publisher(tmp_path: Path, text: str, 
 
 
 @pytest.mark.parametrize(
+    ("base", "more", "place"),
+    [
+        ("homeassistant", "", "3: mqtt.base_topic"),
+        ("ha", "homeassistant: {prefix: ha}\n", "4: homeassistant.prefix"),
+        ("sb", "homeassistant:\n  prefix: ha\n  birth_topic: sb/status\n", "6: homeassistant.birth_topic"),
+    ],
+)
+def test_the_birth_topic_of_home_assistant_is_none_of_ours(tmp_path: Path, base: str, more: str, place: str) -> None:
+    (found,) = problems(tmp_path, f"{HEAD}  base_topic: {base}\n{more}{DEVICE}")
+    assert f"config.yaml:{place}: Home Assistant says on {base}/status that it starts" in found
+
+
+@pytest.mark.parametrize("base", ["homeassistant2", "homeassistant/solar", "solarbridge"])
+def test_other_base_topics_stay_clear_of_the_birth_topic(tmp_path: Path, base: str) -> None:
+    assert loaded(tmp_path, f"{HEAD}  base_topic: {base}\n{DEVICE}").devices
+    silent = "homeassistant: {discovery: false}\n"
+    assert loaded(tmp_path, f"{HEAD}  base_topic: homeassistant\n{silent}{DEVICE}").devices, "nobody listens there"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         two_axperts("", "parallel: null"),
