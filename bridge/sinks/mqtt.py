@@ -35,6 +35,7 @@ COMMAND_AGE = 30.0
 
 RETAINED = "retained, so it may be old; ignored"
 NO_SUCH_DEVICE = "there is no such device"
+NOT_OURS = "somebody else says online there, which is taken back; a second bridge needs a base_topic of its own"
 
 MOST_REGISTERS = 127
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,4}")
@@ -69,6 +70,8 @@ class MqttSink:
         self._watched = dict(watched or {})
         self._filled = tuple(f"{root}/" for root in (self._base, *elsewhere))
         self._online: set[str] = set()
+        self._own: set[str] = set()
+        """Availabilities that this bridge has ever told of."""
         self._online_lock = threading.Lock()
         self._corrected_at = 0.0
         self._texts = Texts()
@@ -198,6 +201,7 @@ class MqttSink:
 
     def _publish_availability(self, topic: str, *, online: bool) -> None:
         with self._online_lock:
+            self._own.add(topic)
             (self._online.add if online else self._online.discard)(topic)
             self.broker.publish(Message(topic, b"online" if online else b"offline", qos=1, retain=True))
 
@@ -252,6 +256,8 @@ class MqttSink:
             if message.payload == b"online" and not online:
                 # once, and not kept: anybody can say online on any number of topics
                 self.broker.publish(Message(message.topic, b"offline", qos=1, retain=True, event=True))
+                if not message.retained and message.topic not in self._own:
+                    self.complaints.tell(message.topic, NOT_OURS, level=logging.ERROR)
         if not message.payload and not message.retained:
             self._forget(message.topic, online=online)
 

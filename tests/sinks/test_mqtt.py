@@ -89,6 +89,23 @@ def test_an_online_that_nobody_stands_for_is_taken_back(site: Site) -> None:
     assert site.now_retained("b/roof/P1/availability") == b"online"
 
 
+def test_a_second_bridge_with_the_same_base_topic_is_told_of(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    def told() -> list[str]:
+        return [record.levelname for record in caplog.records if "base_topic of its own" in record.message]
+
+    sink = site.start()
+    await_true(lambda: sink.broker.connected, 5, "connected")
+    retained(site, "b/shed/availability", b"online")
+    await_true(lambda: site.recorder.on("b/shed/availability")[-1].payload == b"offline", 5, "it is taken back")
+    await_true(lambda: told() == ["ERROR"], 5, "that is told")
+    caplog.clear()
+    for online in (True, False, True):  # our own may come back when it is no longer true
+        sink.presence("roof", MODULE, online)
+    retained(site, "b/roof/P1/availability", b"online")
+    await_true(lambda: site.recorder.on("b/roof/P1/availability")[-1].payload == b"online", 5, "ours")
+    assert not told()
+
+
 def test_settings_of_the_run_before_do_not_look_alive(site: Site) -> None:
     retained(site, "b/roof/settings", b'{"ac_charge": true, "ts": "2026-11-01T00:00:00.000Z"}')
     sink = site.start()
