@@ -77,8 +77,8 @@ class App:
         self.supervisor = Supervisor(self._stop, self._notifier, self._round)
 
     def run(self) -> int:
-        """Work until SIGTERM or SIGINT; return the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Work until SIGTERM, SIGINT or SIGHUP; return the exit status."""
+        for number in _endings():
             signal.signal(number, self._on_signal)
         log.info("solarbridge %s: %s", __version__, ", ".join(p.name for p in self.publishers))
         for warning in self._config.warnings:
@@ -197,7 +197,7 @@ class App:
 
     def _end(self) -> int:
         """Stop the devices, say offline, leave."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _endings():
             signal.signal(number, signal.SIG_IGN)  # one more would kill the interpreter on its last steps
         log.info("stopping")
         self._notifier.send("STOPPING=1")
@@ -311,6 +311,12 @@ class App:
             "waiting_commands": len(publisher.inbox),
             "refused_commands": publisher.inbox.refused,
         }
+
+
+def _endings() -> list[signal.Signals]:
+    """Return the signals that end the program: SIGHUP, which a closed terminal sends, only where `nohup` lets it."""
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hangup]
 
 
 def _build(options: DeviceOptions, context: Context) -> Device:

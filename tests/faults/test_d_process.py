@@ -120,6 +120,17 @@ def test_d6_a_sigterm_ends_it_in_time_with_offline_seen(tmp_path: Path, word: st
         ends_well(site, signal.SIGTERM)
 
 
+def test_d6_a_hangup_ends_it_in_order_and_nohup_keeps_it_off(tmp_path: Path) -> None:
+    with house(tmp_path) as site:
+        site.await_up()
+        ends_well(site, signal.SIGHUP)
+    with house(tmp_path, prelude="import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)") as site:
+        site.await_up()
+        site.bridge.send(signal.SIGHUP)
+        pause(0.5)
+        ends_well(site, signal.SIGTERM)
+
+
 def test_d6_a_second_sigterm_and_a_sigint_end_it_as_well(tmp_path: Path) -> None:
     def twice(folder: Path, number: int, times: int) -> None:
         folder.mkdir()
