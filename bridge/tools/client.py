@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from bridge.config import Mqtt
 from bridge.errors import LinkError
+from bridge.sinks.ending import from_connect_error
 from bridge.sinks.session import tls_context
 
 ANSWERING = 5.0
@@ -39,8 +40,6 @@ class Visitor:
         if config.username or config.password:
             secret = config.password.reveal() if config.password else None
             self._client.username_pw_set(config.username or "", secret)
-        if config.tls is not None:
-            self._client.tls_set_context(tls_context(config.tls.ca, config.tls.certificate, config.tls.key))
         self._client.connect_timeout = ANSWERING
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
@@ -63,10 +62,13 @@ class Visitor:
         return f"its access list has to let {f'user {user}' if user else 'users without a name'} read {self.base}/#"
 
     def __enter__(self) -> Self:
+        config = self._config
         try:
-            self._client.connect(self._config.host, self._config.port, keepalive=30)
-        except OSError as err:
-            raise LinkError(f"no broker at {self._where}: {err.strerror or err}") from err
+            if config.tls is not None:
+                self._client.tls_set_context(tls_context(config.tls.ca, config.tls.certificate, config.tls.key))
+            self._client.connect(config.host, config.port, keepalive=30)
+        except (OSError, ValueError) as err:  # the latter for a name that cannot be one
+            raise LinkError(f"no broker at {self._where}: {from_connect_error(err, config.host).text}") from err
         self._client.loop_start()
         try:
             self._await_event()

@@ -109,6 +109,25 @@ def test_a_broker_that_is_not_there_is_no_sign_that_no_bridge_runs(tmp_path: Pat
     assert_left_alone(tmp_path, "no broker at", "nobody knows whether a bridge runs", "--direct")
 
 
+@pytest.mark.parametrize(
+    ("mqtt", "words"),
+    [
+        ({"host": "broker..lan"}, "label empty or too long"),
+        ({"tls": {"ca": "/etc/hosts"}}, "no TLS: no certificate"),
+    ],
+)
+def test_why_there_is_no_way_to_the_broker_is_said_in_one_line(
+    mqtt: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with Mosquitto(tmp_path / "broker") as broker:
+        configured(tmp_path, broker.port, **mqtt)
+        done = solarbridge(tmp_path, "read", "one")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"{broker.port}: " in done.stderr
+    assert words in done.stderr
+
+
 def test_a_broker_that_lets_us_not_in_is_no_sign_that_no_bridge_runs(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "broker", "allow_anonymous false") as broker:
         configured(tmp_path, broker.port, username="bridge")
