@@ -23,6 +23,9 @@ CONNECTING = 10.0
 QUIET = 90.0
 """Seconds after which a caller that sends nothing gives way to a new one from another address."""
 
+DEAF = 1.0
+"""Seconds for which nobody listens for a caller whom there was no room to let in, while another is served."""
+
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """With these a caller cannot be let in and stays at the door, so waiting for him would end at once, on and on."""
 
@@ -233,6 +236,7 @@ class _Called(DescriptorLink):
         self._address = address
         self._listener = listener
         self._heard_at = time.monotonic()
+        self._deaf_until = 0.0
         self._readable.register(listener.fileno(), select.POLLIN)
         try:
             self._both = select.epoll()
@@ -255,7 +259,7 @@ class _Called(DescriptorLink):
         if data is not None:
             self._heard_at = now
             return data
-        caller = self._listener.newcomer()
+        caller = self._newcomer(now)
         if caller is None:
             return None
         if caller[1] != self._address and now - self._heard_at < QUIET:
@@ -263,3 +267,19 @@ class _Called(DescriptorLink):
             return None
         self._listener.keep(caller)
         raise LinkError(f"{self._name}: a newer connection took its place")
+
+    def _newcomer(self, now: float) -> tuple[socket.socket, str] | None:
+        """Return who else calls. Where there is no room for him he stays at the door and must not wake us on and on."""
+        if now < self._deaf_until:
+            return None
+        if self._deaf_until:
+            self._deaf_until = 0.0
+            self._readable.register(self._listener.fileno(), select.POLLIN)
+            self._both.register(self._listener.fileno(), select.EPOLLIN)
+        try:
+            return self._listener.newcomer()
+        except LinkError:
+            self._deaf_until = now + DEAF
+            self._readable.unregister(self._listener.fileno())
+            self._both.unregister(self._listener.fileno())
+            return None

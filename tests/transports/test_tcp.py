@@ -237,6 +237,27 @@ def test_d11_without_descriptors_a_caller_is_not_waited_for_in_a_circle_and_none
         link.close()
 
 
+def test_d11_without_descriptors_who_is_served_stays_and_a_caller_waits(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "DEAF", 0.2)
+    with door.call() as served, socket.socket() as other:
+        other.bind(("127.0.0.2", 0))
+        link = door.listener.accept(soon())
+        with no_descriptors():
+            other.connect(("127.0.0.1", door.port))
+            worked = time.process_time()
+            assert link.read(time.monotonic() + 0.7) == b""
+            assert time.process_time() - worked < 0.3, "he wakes us on and on"
+            served.sendall(b"frame")
+            assert link.read(soon()) == b"frame"
+        assert link.read(time.monotonic() + 0.4) == b""
+        other.settimeout(5)
+        assert other.recv(1) == b"", "turned away once there is room"
+        assert door.strangers == ["127.0.0.2"]
+        link.close()
+
+
 def test_d11_without_descriptors_nothing_listens_and_it_says_so(stop: Stop) -> None:
     with no_descriptors(), pytest.raises(LinkError, match=r"cannot listen \(Too many open files\)"):
         Listener(1, "127.0.0.1", None, stop, print)
