@@ -63,9 +63,12 @@ def open_tcp(host: str, port: int, stop: Stop) -> DescriptorLink:
     """
     where, deadline = f"{host}:{port}", time.monotonic() + CONNECTING
     failed = ConnectError(where, Failure.NAME)
-    for family, address in _resolve(host, port, where, deadline, stop):
+    addresses = _resolve(host, port, where, deadline, stop)
+    for number, (family, address) in enumerate(addresses):
+        now = time.monotonic()
+        share = (deadline - now) / (len(addresses) - number)  # else one that is silent would leave the others no time
         try:
-            return DescriptorLink(_connect(family, address, deadline, stop), where, stop)
+            return DescriptorLink(_connect(family, address, now + share, stop), where, stop)
         except OSError as err:
             failed = _failure(where, err)
     raise failed

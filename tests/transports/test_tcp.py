@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -113,6 +114,23 @@ def test_a_handshake_ends_at_its_deadline_or_when_the_program_stops(
         finally:
             for sock in waiting:
                 sock.close()
+
+
+def test_a_silent_address_leaves_time_for_the_next_one(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = [(socket.AF_INET, (f"127.0.0.{number}", 8000)) for number in (1, 2)]
+    given: list[float] = []
+
+    def silence(_family: int, _address: object, deadline: float, _stop: Stop) -> int:  # on loopback none can be silent
+        given.append(deadline - time.monotonic())
+        time.sleep(max(0.0, given[-1]))
+        raise TimeoutError(errno.ETIMEDOUT, "timed out")
+
+    monkeypatch.setattr(tcp, "CONNECTING", 0.6)
+    monkeypatch.setattr(tcp, "_addresses", lambda *_: addresses)
+    monkeypatch.setattr(tcp, "_connect", silence)
+    with pytest.raises(ConnectError, match="timed out"):
+        open_tcp("stick.lan", 8000, stop)
+    assert given == [pytest.approx(0.3, abs=0.1)] * 2
 
 
 # -- the listener
