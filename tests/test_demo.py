@@ -56,14 +56,15 @@ def test_the_demo_runs_on_the_embedded_broker_alone(tmp_path: Path) -> None:
     assert "solarbridge/roof/state" in demo.stdout
 
 
-def test_ctrl_c_ends_the_demo_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["ctrl-c", "closed terminal"])
+def test_ctrl_c_and_a_closed_terminal_end_the_demo_cleanly(tmp_path: Path, number: int) -> None:
     demo = start(tmp_path)
     assert demo.stdout is not None
     seen = []
     while not (seen and re.match("[1-9][0-9]* messages on", seen[-1])):  # all of it runs
         seen.append(demo.stdout.readline())
         assert seen[-1], seen
-    demo.send_signal(signal.SIGINT)
+    demo.send_signal(number)
     rest, _ = demo.communicate(timeout=60)
     output = "".join(seen) + rest
     assert demo.returncode == 0, output

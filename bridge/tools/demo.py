@@ -113,7 +113,9 @@ class Viewer:
 def run(seconds: float | None) -> int:
     """Run the demo until Ctrl-C, or so many seconds; 0 when every device published, else 1."""
     interrupted = Stop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # a closed terminal too, unless under nohup: broker and bridge would stay, for they do not end by its SIGHUP
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    for number in (signal.SIGINT, signal.SIGTERM, *hangup):
         signal.signal(number, lambda *_: interrupted.set())
     try:
         with _stage() as (viewer, bridge, devices, port, broker):
