@@ -43,7 +43,7 @@ ANSWER_SECONDS = 10.0
 """How long the broker may take for CONNACK and SUBACK."""
 
 FIRST_ANSWER_SECONDS = 3.0
-"""The same for the very first greeting in MQTT 5: a broker that knows only 3.1.1 may choke on it and stay
+"""How long it may take for the very first CONNACK in MQTT 5: a broker that knows only 3.1.1 may choke on it and stay
 silent (amqtt 0.12 does), and the next try in 3.1.1 has the full time again."""
 
 PACKET_OVERHEAD = 64
@@ -214,10 +214,11 @@ class Broker:
 
     def _serve(self, session: Session) -> Ending:
         """Shake hands, then receive and send until the connection ends."""
-        self._empty_at = time.monotonic()
-        deadline = self._empty_at + (ANSWER_SECONDS if self.connects or not session.is_5 else FIRST_ANSWER_SECONDS)
+        began = self._empty_at = time.monotonic()
+        first = session.is_5 and not self.connects
         while session.ending is None and not self._closing.is_set():
-            if not session.online and time.monotonic() > deadline:
+            seconds = FIRST_ANSWER_SECONDS if first and not session.accepted else ANSWER_SECONDS
+            if not session.online and time.monotonic() - began > seconds:
                 return no_answer("SUBSCRIBE" if session.accepted else "CONNECT")
             self._turn(session)
             if session.accepted and not session.subscribing:

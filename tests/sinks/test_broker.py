@@ -194,6 +194,8 @@ class OddServer:
         self.endings: list[str] = []
         """How each connection ended: "closed" (all was delivered) or "reset" (what was not delivered is dropped)."""
         self.acknowledge = self.alive = True
+        self.subscribing = 0.0
+        """Seconds that it takes over a subscription."""
         self.connections: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -235,6 +237,7 @@ class OddServer:
         if kind == 1:
             connection.sendall(b"\x20\x03\0\0\0")
         elif kind == 8:
+            time.sleep(self.subscribing)
             connection.sendall(b"\x90\x04" + body[:2] + b"\0\1")
         elif kind == 10 and self.acknowledge:
             connection.sendall(b"\xb0\x04" + body[:2] + b"\0\x11")
@@ -252,6 +255,15 @@ def odd() -> Iterator[OddServer]:
     one = OddServer()
     yield one
     one.close()
+
+
+def test_whoever_has_greeted_in_mqtt_5_has_the_full_time_for_the_rest(
+    odd: OddServer, run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "FIRST_ANSWER_SECONDS", 0.5)
+    odd.subscribing = 1.5
+    run(odd.port).await_connected()
+    assert len(odd.connections) == 1
 
 
 def test_a_topic_that_is_no_utf_8_is_dropped_and_the_connection_goes_on(
