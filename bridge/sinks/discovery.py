@@ -308,6 +308,9 @@ class Discovery:
         ):
             return kept.identity
         wanted = ha.identity_by_name(self._site, place.device, place.path)
+        if any(other.identity == wanted for name, other in self._kept.items() if name != place.name):
+            # module 2 of "garage" and the device "garage_2": one has to be told from the other by more
+            wanted = ha.safe_id(f"{self._site.base}/{place.name}")
         if place.serial is not None:
             wanted = self._by_serial(place, place.serial, wanted)
         return wanted

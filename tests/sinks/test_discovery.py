@@ -107,6 +107,27 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         one.stop()
 
 
+def test_a_module_and_a_device_whose_names_meet_are_two_devices(home: Home) -> None:
+    def announced() -> dict[str, str]:
+        home.sent("any")
+        found = {m.topic: json.loads(m.payload) for m in home.recorder.messages if m.topic.startswith(PREFIX)}
+        return {topic: told["avty"][1]["t"] for topic, told in found.items() if "avty" in told}
+
+    units = [(Unit("", "garage", (CHARGE,), 60.0), "garage"), (Unit("2", "garage 2", (CHARGE,), 60.0), "garage"),
+             (Unit("", "garage_2", (CHARGE,), 60.0), "garage_2")]  # fmt: skip
+    for unit, device in units:
+        home.tell(unit, device)
+    home.go(SETTLED + 3)
+    first = announced()
+    assert set(first.values()) == {f"b/{name}/availability" for name in ("garage", "garage/2", "garage_2")}
+    home.stop()
+    home.start()
+    for unit, device in reversed(units):
+        home.tell(unit, device)
+    home.go(SETTLED + 3)
+    assert announced() == first, "who is who is kept"
+
+
 def test_a_unit_is_announced_once_it_is_settled_and_the_parent_first(home: Home) -> None:
     home.tell(MODULE)
     home.go(5)
