@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from bridge.audit import AuditLog
@@ -298,8 +299,10 @@ class Writer:
         for step in steps:
             try:
                 self._begin(job, step, old)
+                if not sent:  # reading and recording may have taken long: a slow card, a process that stood still
+                    self._check_age(job.command, job.request)
                 yield from job.target.send(step, step.body)
-            except CommandError as err:  # it cannot be recorded, or the device said no
+            except CommandError as err:  # it cannot be recorded, has expired, or the device said no
                 return err
             except (NoReply, ProtocolError) as err:
                 sent.setdefault(step.register, step)
@@ -371,7 +374,7 @@ class Writer:
         if entry is None:
             return
         command = SetSetting(
-            str(entry.get("unit", "")), str(entry.get("setting", "")), b"", time.monotonic(), 0.0,
+            str(entry.get("unit", "")), str(entry.get("setting", "")), b"", time.monotonic(), inf,
             source=str(entry.get("source", "")), tag=self._open.command.tag if self._open is not None else None,
         )  # fmt: skip
         request = Request(str(entry.get("text", "")), entry.get("id"))

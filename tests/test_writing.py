@@ -525,6 +525,23 @@ def test_d4_nothing_is_written_that_cannot_be_recorded(house: House, tmp_path: P
     assert house.machine.frames == []
 
 
+def test_e13_a_command_that_expires_while_it_is_recorded_is_not_carried_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = house.audit.append
+
+    def slowly(entry: dict[str, Any]) -> None:  # a card that takes its time
+        time.sleep(0.3)
+        append(entry)
+
+    monkeypatch.setattr(house.audit, "append", slowly)
+    result = house.send("rate", "80", expires=time.monotonic() + 0.2)
+    assert (result["outcome"], result["reason"], result["read_back"]) == ("failed", "the command has expired", 50)
+    assert house.machine.frames == []
+    house.now += 20
+    assert house.send("rate", "81")["outcome"] == "done"
+
+
 def test_commands_that_wait_are_bounded(house: House) -> None:
     for _ in range(writing.WAITING + 5):
         house.give("rate", "80")
