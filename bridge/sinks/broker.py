@@ -104,6 +104,8 @@ class Broker:
         """Whether more arrives than is read at once, so that what arrives now may have been sent a while ago."""
         self._client_id = config.client_id or installation_id(config.base_topic)
         self._version = str(config.protocol)
+        self._doubt: bool | None = None
+        """Whether the other version is only guessed, since nothing came in the configured one; None before that."""
         self._patience = Patience()
         self._lock = threading.RLock()
         self._outbox = Outbox()
@@ -191,6 +193,8 @@ class Broker:
             ending, pause = self._patience.judge(ending)
             if ending.kind == "protocol" or (ending.kind == "unanswered" and not self.connects):
                 self._other_protocol()  # one who has answered before is only away, behind a port forwarder say
+                if self._doubt is None and ending.kind == "unanswered":
+                    self._doubt = True
             self._tell(ending, pause)
             self._rest(pause)
 
@@ -221,6 +225,8 @@ class Broker:
             if not session.online and time.monotonic() - began > seconds:
                 return no_answer("SUBSCRIBE" if session.accepted else "CONNECT")
             self._turn(session)
+            if session.accepted and self._doubt and self._version != str(self._config.protocol):
+                return self._ask_once_more(session)
             if session.accepted and not session.subscribing:
                 with self._lock:
                     session.subscribe(self._subscriptions, self._at_once)
@@ -234,6 +240,15 @@ class Broker:
         with self._lock:
             session.close()
         return Ending("closed", "closed by us")
+
+    def _ask_once_more(self, session: Session) -> Ending:
+        """Leave a broker that answers in the other version: it may only have been away before, behind a port forwarder
+        that takes every call, as containers have it.
+        """
+        self._doubt = False
+        with self._lock:
+            session.close()
+        return Ending("protocol", f"it answers in MQTT {self._version}; asking once more in {self._config.protocol}")
 
     def _turn(self, session: Session) -> None:
         """Wait for the socket or a poke, and let the library do its part."""
@@ -324,8 +339,8 @@ class Broker:
 
     def _other_protocol(self) -> None:
         """Speak the other protocol next time: the broker did not take this one."""
-        before, self._version = self._version, "3.1.1" if self._version == "5" else "5"
-        log.info("no answer to MQTT %s, trying %s", before, self._version)
+        self._version = "3.1.1" if self._version == "5" else "5"
+        log.info("trying MQTT %s", self._version)
 
     def _tell(self, ending: Ending, pause: float) -> None:
         """Log why there is no connection: when it is news, not at every attempt."""

@@ -184,6 +184,20 @@ def test_a_broker_that_speaks_3_1_1_only_is_spoken_to_in_3_1_1(run: Callable[...
         process.wait(5)
 
 
+def test_a_broker_that_starts_behind_a_port_forwarder_is_spoken_to_as_configured(
+    tmp_path: Path, run: Callable[..., Running]
+) -> None:
+    port = free_port()
+    with Proxy(port) as forwarder:  # takes calls, and ends them while nobody is behind it
+        one = run(forwarder.port)
+        await_true(lambda: one.broker.ending is not None, 5, "a first attempt in vain")
+        assert one.broker.ending is not None
+        assert one.broker.ending.kind == "unanswered"
+        with Mosquitto(tmp_path / "broker", port=port):
+            one.await_connected()
+            assert one.broker.protocol_name() == "5"
+
+
 class OddServer:
     """An MQTT 5 server of a few lines that does what no broker does; `send` says anything to the client."""
 
