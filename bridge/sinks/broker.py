@@ -55,6 +55,9 @@ TURN = 1.0
 WINDOW, MOST_IN_WINDOW = 0.1, 200
 """Seconds, and messages received in them, past which reading pauses: the broker has to hold a flood back."""
 
+MOST_DENIED = 100
+"""Topics that are kept and told of for being denied: an answer goes wherever somebody asks for it."""
+
 YOUNG = 2.0
 """Seconds of a connection in which nothing that arrives can be old: the broker has kept nothing for us. However much it
 is, it is what lies there retained, and our own availability that comes back."""
@@ -300,7 +303,7 @@ class Broker:
             self._on_message(session.arrived.popleft())
         while session.denied:
             topic, why = session.denied.popleft()
-            if topic not in self.denied:
+            if topic not in self.denied and len(self.denied) < MOST_DENIED:
                 self.denied.add(topic)
                 log.error("%s: the broker does not take our message there: %s", topic, why)
 

@@ -18,7 +18,7 @@ import pytest
 from bridge.config import Mqtt
 from bridge.sinks import broker as broker_module
 from bridge.sinks import session as session_module
-from bridge.sinks.broker import MOST_IN_WINDOW, YOUNG, Broker, installation_id
+from bridge.sinks.broker import MOST_DENIED, MOST_IN_WINDOW, YOUNG, Broker, installation_id
 from bridge.sinks.outbox import Message
 from bridge.sinks.session import ARRIVED, Arrived
 from tests.harness import Mosquitto, Proxy, Recorder, await_true, free_port
@@ -208,6 +208,8 @@ class OddServer:
         self.endings: list[str] = []
         """How each connection ended: "closed" (all was delivered) or "reset" (what was not delivered is dropped)."""
         self.acknowledge = self.alive = True
+        self.code = b""
+        """What a PUBACK says, nothing for "all is well"."""
         self.subscribing = 0.0
         """Seconds that it takes over a subscription."""
         self.connections: list[socket.socket] = []
@@ -261,7 +263,7 @@ class OddServer:
             size = struct.unpack_from("!H", body)[0]
             self.published.append(body[2 : 2 + size])
             if head & 0x06 and self.acknowledge:
-                connection.sendall(b"\x40\x02" + body[2 + size : 4 + size])
+                connection.sendall(bytes((0x40, 2 + len(self.code))) + body[2 + size : 4 + size] + self.code)
 
 
 @pytest.fixture
@@ -355,6 +357,20 @@ def test_a_flood_of_messages_is_bounded_and_counted(odd: OddServer, run: Callabl
     await_true(lambda: one.broker._session is not None and not one.broker._session.arrived, 10, "all is handed out")
     assert one.broker.connects == 1
     assert ARRIVED < 4000
+
+
+def test_t18_answers_that_the_broker_denies_fill_neither_memory_nor_log(
+    odd: OddServer, run: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    odd.code = b"\x87"  # not authorized
+    one = run(odd.port).await_connected()
+    for number in range(200):
+        one.broker.publish(Message(f"reply/{number}", b"x", qos=1, event=True))
+    await_true(lambda: len(odd.published) == 200 and not one.broker.waiting(), 10, "all are sent")
+    await_true(lambda: one.broker.denied, 5, "it is told")
+    time.sleep(0.2)
+    assert len(one.broker.denied) == MOST_DENIED
+    assert sum("does not take our message" in record.message for record in caplog.records) == MOST_DENIED
 
 
 def noted_floods(one: Running) -> list[bool]:
