@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
+from bridge.bank_options import banks_of
 from bridge.config import Config
 from bridge.errors import BridgeError
 from bridge.tools.client import RETAINED, Visitor, parsed
@@ -17,7 +18,8 @@ from bridge.tools.client import RETAINED, Visitor, parsed
 
 def run(config: Config, device: str, unit: str | None) -> int:
     """Forget a unit or a whole device; 0 when something was forgotten, 1 when not, 2 when that must not be."""
-    if unit is None and any(one.name == device for one in config.devices):
+    configured = {*(one.name for one in config.devices), *(bank.name for bank in banks_of(config))}
+    if unit is None and device in configured:
         print(f"{device}: it is in the configuration; take it out and restart the bridge first, or name a unit of it",
               file=sys.stderr)  # fmt: skip
         return 2

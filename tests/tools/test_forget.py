@@ -12,7 +12,7 @@ import pytest
 
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import BASE, House, configuration, house
-from tests.harness import Bridge, Recorder, await_true
+from tests.harness import Recorder, await_true
 from tests.shared import REPOSITORY
 
 RUN = f"{PRELUDE}\nimport sys\nfrom bridge.cli import main\nsys.exit(main())"
@@ -109,14 +109,23 @@ def test_an_availability_alone_is_all_there_is_where_nothing_else_is_kept(tmp_pa
         assert forget(site, "one", "gone").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [("+",), ("one", "#"), ("a/b",)])
-def test_a_name_that_is_more_than_one_level_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    bridge = Bridge(tmp_path / "bridge", configuration(tmp_path, 1, {"one": {}}))
-    bridge.folder.mkdir()
-    (bridge.folder / "config.yaml").write_text(bridge.config)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "forget", *arguments, "--config", str(bridge.folder / "config.yaml")],
+def without_broker(folder: Path, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(json.loads(configuration(folder, 1, {"one": {}})) | more))
+    return subprocess.run(
+        [sys.executable, "-c", RUN, "forget", *arguments, "--config", str(path)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+def test_a_bank_that_is_configured_is_not_forgotten_while_it_waits_for_its_modules(tmp_path: Path) -> None:
+    done = without_broker(tmp_path, "cellar", banks=[{"name": "cellar", "from": ["one"]}])
+    assert done.returncode == 2
+    assert "it is in the configuration" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("+",), ("one", "#"), ("a/b",)])
+def test_a_name_that_is_more_than_one_level_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = without_broker(tmp_path, *arguments)
     assert done.returncode == 2
     assert "one level" in done.stderr
