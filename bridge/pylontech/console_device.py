@@ -39,6 +39,8 @@ SILENT_FOR, REFUSED_FOR = 10.0, 3600.0
 """Seconds before a question is asked again that was not answered (doubled each time), or is not known there."""
 EVENTS_INTERVAL, LIMITS_INTERVAL = 10.0, 5.0
 """Seconds at least between readings of events and of limits: on a console these share the line with `pwr`."""
+LIMITS = "pwrsys"
+"""The question that tells what the stack allows."""
 FOREVER = float("inf")
 ROUNDS_SHARE, OTHERS_SHARE = 3.0, 2.0
 """Which part of the age limit an answer may take to begin: of a round's own question, of all others. So one of each
@@ -132,7 +134,7 @@ def _questions(settings: Settings) -> tuple[Question, ...]:
     # fmt: off
     return (
         Question("info", console.identity, lambda _: console.INFO_FIELDS, settings.identity, FOREVER),
-        Question("pwrsys", _system, lambda _: console.PWRSYS_FIELDS, settings.limits, limits, False),
+        Question(LIMITS, _system, lambda _: console.PWRSYS_FIELDS, settings.limits, limits, False),
         Question("pwr", console.module, lambda _: console.PWR_N_FIELDS, events, slow[events]),
         Question("bat", _cells, _cell_fields, cells, slow[cells]),
         Question("stat", console.statistics, lambda _: console.STAT_FIELDS, counters, slow[counters]),
@@ -210,7 +212,7 @@ class ConsoleReader(ABC):
         self._questions = [
             question
             for question in _questions(settings)
-            if question.name in self.ASKED and (settings.login or question.name != "pwrsys")
+            if question.name in self.ASKED and (settings.login or question.name != LIMITS)
         ]
         self._units = Units(settings.name, settings.max_age)
         self._units.expect(str(position) for position in settings.modules or ())
@@ -352,18 +354,20 @@ class ConsoleReader(ABC):
     def _ask_slow(self, started: float) -> Iterator[Reading | None]:
         """Ask the questions that are due, the longest overdue first: one, and those that fit before the next round.
 
-        Where that is due already they may take as long as the round's own questions took.
+        Where that is due already they may take as long as the round's own questions took. The limits are asked before
+        all others and beside that one: in a large stack more is due than can be asked, and chargers go by them.
         """
         everything, self._everything = self._everything, False
         asked, now = 0, time.monotonic()
         end = max(started + self._settings.interval, 2 * now - started)
-        for task in sorted((task for task in self._tasks.values() if task.due <= now), key=lambda task: task.due):
+        due = [task for task in self._tasks.values() if task.due <= now]
+        for task in sorted(due, key=lambda task: (task.question.name != LIMITS, task.due)):
             if not self._may_ask(task):
                 continue
             late = time.monotonic() + task.took > end
             if asked and late and not everything and not self._is_stranger(task):
                 return
-            asked += 1
+            asked += task.question.name != LIMITS
             try:
                 yield self._identify(task) if task.question.name == "info" else self._ask_task(task)
             except Refusal as err:

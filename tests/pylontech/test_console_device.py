@@ -115,6 +115,17 @@ def test_limits_are_told_after_a_login_only(rig: Make) -> None:
     logged_in.poll_until(lambda _: logged_in.sim.truth.records("pwrsys"))
 
 
+def test_the_limits_are_asked_in_time_however_much_else_is_due(rig: Make) -> None:
+    """Of sixteen modules more is due than can be asked; chargers would stop as soon as the limits are too old."""
+    one = rig({"login": True, "limits_interval": 0.0}, modules=16)
+    one.settle()
+    one.sim.truth.clear()
+    one.poll(10)
+    asked = [record.frame for record in one.sim.truth.records()]
+    assert (asked.count("pwr"), asked.count("pwrsys")) == (10, 10)
+    assert len(asked) >= 30, "one of the others in each round, too"
+
+
 def test_only_listed_modules_are_read_and_one_that_is_not_there_is_offline(rig: Make) -> None:
     one = rig({"modules": (1, 3, 5)}, modules=3)
     one.poll_until(lambda new: len({r.unit.path for r in new}) == 3)
