@@ -356,6 +356,7 @@ class ConsoleReader(ABC):
 
         Where that is due already they may take as long as the round's own questions took. The limits are asked before
         all others and beside that one: in a large stack more is due than can be asked, and chargers go by them.
+        What is wanted at once does not wait for the next round, but for so long only as the last one's readings allow.
         """
         everything, self._everything = self._everything, False
         asked, now = 0, time.monotonic()
@@ -364,8 +365,9 @@ class ConsoleReader(ABC):
         for task in sorted(due, key=lambda task: (task.question.name != LIMITS, task.due)):
             if not self._may_ask(task):
                 continue
-            late = time.monotonic() + task.took > end
-            if asked and late and not everything and not self._is_stranger(task):
+            now = time.monotonic()
+            wanted = now - started < self._max_age / ROUNDS_SHARE and (everything or self._is_stranger(task))
+            if asked and now + task.took > end and not wanted:
                 return
             asked += task.question.name != LIMITS
             try:

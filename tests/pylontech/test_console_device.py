@@ -147,6 +147,22 @@ def test_refresh_asks_everything_in_the_next_round(rig: Make) -> None:
     assert {"pwr", "pwr N", "info", "stat", "bat", "soh", "time"} == {r.frame for r in one.sim.truth.records()}
 
 
+def test_a_refresh_takes_nobody_offline(rig: Make) -> None:
+    """It asks five questions of each module: where that takes longer than readings are true, rounds go on between."""
+    one = rig({"cells_interval": 3600.0, "settings_interval": 3600.0, "max_age": 2.0}, modules=4)
+    one.settle()
+    one.poll(10)
+    one.sim.faults.delay = 0.13
+    one.sim.truth.clear()
+    one.poll()
+    one.device.refresh()
+    one.poll_until(lambda _: len(one.sim.truth.records("soh")) >= 4)
+    one.poll()
+    rounds = [record.at for record in one.sim.truth.records("pwr")]
+    assert max(later - earlier for earlier, later in pairwise(rounds)) < 2.0
+    assert {record.unit for record in one.sim.truth.records("stat")} == {one.serial(n) for n in range(1, 5)}
+
+
 # -- modules come and go
 
 
