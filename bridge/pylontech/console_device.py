@@ -271,6 +271,7 @@ class ConsoleReader(ABC):
         self._everything = False
         self._good = False
         self._woken = 0
+        self._allowed: dict[str, float] = {}
         for question in self._questions:
             if not question.of_module:
                 self._tasks[question.name, None] = Task(question, None)
@@ -404,6 +405,8 @@ class ConsoleReader(ABC):
     def _ask_task(self, task: Task) -> Reading | None:
         reply, question = self._put(task), task.question
         if task.position is None:
+            if question.name == LIMITS:
+                reply = self._confirm_limits(task, reply)
             self._announce(question.fields(reply.values))
             self._units.take_root(question.source, reply.values, reply.at)
             return None
@@ -411,6 +414,21 @@ class ConsoleReader(ABC):
         if question.name == "bat":
             return self._file_cells(task.position, question.source, reply, fields)
         return self._file(task.position, question.source, reply, fields)
+
+    def _confirm_limits(self, task: Task, reply: Reply[Values]) -> Reply[Values]:
+        """Return limits as told; where one is higher than before, it is asked at once again and the lower one counts.
+
+        They hold for some seconds, in many readings: to whom two readings make a limit sure, one answer would do.
+        """
+        first = _limits_in(reply.values)
+        if any(told > self._allowed.get(key, 0.0) for key, told in first.items()):
+            task.due = 0.0
+            reply = self._put(task)
+            reply.values.update(
+                (key, min(told, first[key]) if key in first else None) for key, told in _limits_in(reply.values).items()
+            )
+        self._allowed = _limits_in(reply.values)
+        return reply
 
     def _file_cells(
         self, position: int, source: Source, reply: Reply[Values], fields: Sequence[Field]
@@ -513,6 +531,13 @@ class ConsoleReader(ABC):
             return None
         self._sure.add(position)
         return self._file_row(position)
+
+
+def _limits_in(values: Values) -> dict[str, float]:
+    """Return the limits that a stack's answer tells, but for the one that is stricter the higher it is."""
+    keys = (k.EACH_CHARGE_LIMIT, k.EACH_DISCHARGE_LIMIT, k.CHARGE_VOLTAGE_LIMIT, k.CHARGE_CURRENT_LIMIT,
+            k.DISCHARGE_CURRENT_LIMIT)  # fmt: skip
+    return {key.key: told for key in keys if (told := number(values, key)) is not None}
 
 
 def _serial_of(values: Values) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,24 @@ def test_the_limits_are_asked_in_time_however_much_else_is_due(rig: Make) -> Non
     asked = [record.frame for record in one.sim.truth.records()]
     assert (asked.count("pwr"), asked.count("pwrsys")) == (10, 10)
     assert len(asked) >= 30, "one of the others in each round, too"
+
+
+@pytest.mark.parametrize(
+    "label", [b"\n Recommend chg current", b"system Recommend dsg current", b"system Recommend chg voltage"]
+)
+def test_b11_one_damaged_answer_raises_no_limit_of_the_stack(rig: Make, label: bytes) -> None:
+    one = rig({"login": True, "limits_interval": 0.0}, modules=2)
+    one.settle()
+    one.poll(5)
+    before = states(one.readings)[-1]
+    names = [key for key in before if key.endswith("_limit")]
+    damage = re.compile(b"(" + re.escape(label) + rb" *: *-?)\d")
+    one.sim.faults.only, one.sim.faults.times = b"pwrsys", 1
+    one.sim.faults.mutate = lambda said: damage.sub(rb"\g<1>6", said)
+    one.sim.truth.clear()
+    told = states(one.poll(5))
+    assert [{name: state[name] for name in names} for state in told] == 5 * [{name: before[name] for name in names}]
+    assert len(one.sim.truth.records("pwrsys")) == 6, "once more for the higher limit"
 
 
 def test_only_listed_modules_are_read_and_one_that_is_not_there_is_offline(rig: Make) -> None:
