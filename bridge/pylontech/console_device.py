@@ -562,6 +562,8 @@ class ConsoleDevice(ConsoleReader):
         found = reply.values
         for err in found.refused:
             self._context.tally.failed(err.kind, f"pwr: {err}")
+        for position in found.absent:
+            self._units.vacant(str(position))
         for position in self._positions():
             # of a row that could not be read nobody knows whose it was
             if position in found.absent or (position not in found.present and not found.refused):

@@ -251,6 +251,7 @@ class Extra2000Device(ConsoleReader):
         return super()._may_ask(task) and task.position not in self._silent
 
     def _note_silence(self, position: int) -> None:
+        self._units.vacant(str(position))
         if self._is_stray(position):
             return  # nobody is missed there; that it is asked again is settled by _strangers
         before = self._silent.get(position)

@@ -305,6 +305,7 @@ class StackDevice(StackReader):
             refusing = time.monotonic() < station.refused_until.get(m.SERIAL_NUMBER, 0.0)
             heard = yield from (self._greet(station) if refusing and not self._named(station) else self._ask(asked))
             if isinstance(heard, NoReply) or (isinstance(heard, Refusal) and heard.code in DEAD_CODES):
+                self._units.vacant(station.place)
                 break
             try:
                 if self._believe(station, None if refusing else self._serial(station, heard)):

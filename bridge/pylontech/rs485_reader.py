@@ -211,8 +211,13 @@ class StackReader:
             if not asked.again and not silent:
                 self._queue.appendleft(replace(asked, again=True))
         if silent:
-            station.silent(time.monotonic())
+            self._silent(station)
             self._queue = deque(other for other in self._queue if other.address != station.address or other.group)
+
+    def _silent(self, station: Station) -> None:
+        """Note that nobody answers at an address."""
+        station.silent(time.monotonic())
+        self._units.vacant(station.place)
 
     def _refused(self, station: Station, asked: Question, err: Refusal) -> None:
         """Remember a refusal that was heard twice."""
@@ -332,7 +337,7 @@ class StackReader:
             if asked.command == m.ANALOG:
                 at += record_size(shape)
             if values is None:
-                station.silent(time.monotonic())
+                self._silent(station)
                 continue
             station.answered()
             station.due[asked.command] = 0.0

@@ -226,9 +226,9 @@ class Units:
         del self._claims[place]
         return self._settle(place, serial)
 
-    def unsure(self, place: str) -> None:
-        """Forget a claim that was not confirmed."""
-        self._claims.pop(place, None)
+    def vacant(self, place: str) -> None:
+        """Note that nobody answers at a place: whose number was told there has gone elsewhere, and may come back."""
+        self._stolen.pop(place, None)
 
     def _settle(self, place: str, serial: str | None) -> Module:
         if serial is not None and self._stolen.pop(place, None) == serial:

@@ -221,6 +221,23 @@ def test_b18_modules_that_change_places_keep_their_names(rig: Make) -> None:
     check(one)
 
 
+def test_b18_a_module_that_moves_up_and_back_again_keeps_its_name(rig: Make) -> None:
+    """The one before it is taken out for repair, and put back later."""
+    one = rig({"identity_interval": 0.0}, modules=3)
+    one.sim.stack.modules[2].soc = 30.0
+    one.settle()
+    out, last = one.sim.remove(2), one.sim.remove(3)
+    one.sim.add(2, last)
+    one.poll_until(lambda new: any(r.unit.path == last.serial and r.values["address"] == 2 for r in new))
+    one.poll(2)
+    one.sim.add(3, one.sim.remove(2))
+    one.sim.add(2, out)
+    one.poll(20)
+    assert {reading.unit.path for reading in one.readings} == {"", one.serial(1), out.serial, last.serial}
+    assert states(one.readings, last.serial)[-1]["address"] == 3
+    check(one)
+
+
 def test_a_step_that_cannot_be_is_taken_only_when_it_stays(rig: Make) -> None:
     one = rig(modules=1)
     one.settle()

@@ -445,6 +445,28 @@ def test_b18_a_module_exchanged_for_a_new_one_gets_a_name_of_its_own(rig: Make) 
     check(one)
 
 
+def test_b18_a_module_that_moves_up_and_back_again_keeps_its_name(rig: Make) -> None:
+    """The one before it is taken out for repair, and put back later."""
+    one = rig(modules=3)
+    one.poll(3)
+    last = one.serial(4)
+    out, moved = one.sim.remove(3), one.sim.remove(4)
+    one.sim.add(3, moved)
+    one.poll_until(lambda: states(one.readings, last)[-1]["address"] == 3)
+    one.device.refresh()
+    one.poll(2)
+    one.sim.add(4, one.sim.remove(3))
+    one.sim.add(3, out)
+    one.readings.clear()
+    one.poll_until(lambda: {3, 4} <= {reading.values.get("address") for reading in one.readings if reading.unit.path})
+    one.poll(3)
+    assert (paths(one.readings), states(one.readings, last)[-1]["address"]) == (
+        {"", one.serial(2), out.serial, last},
+        4,
+    )
+    check(one)
+
+
 def test_a_serial_number_that_two_modules_tell_names_none(rig: Make) -> None:
     one = rig(modules=2)
     one.modules[3].serial = one.modules[2].serial

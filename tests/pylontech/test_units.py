@@ -67,6 +67,19 @@ def test_a_serial_number_that_two_places_tell_names_neither(units: Units) -> Non
     assert set(units.states(0.0)) == {"2", "3"}
 
 
+@pytest.mark.parametrize("first", ["2", "3"])
+def test_a_module_that_moves_up_and_back_again_keeps_its_name(units: Units, first: str) -> None:
+    """The one before it is taken out for repair, and put back later: nobody answered at its old place meanwhile."""
+    known(units, "2", "A")
+    module = known(units, "3", "B")
+    assert known(units, "2", "B") is module
+    units.vacant("3")
+    for place in sorted(("2", "3"), key=first.__eq__, reverse=True):
+        assert known(units, place, {"2": "A", "3": "B"}[place]).path == {"2": "A", "3": "B"}[place]
+    assert units.places["3"] is module
+    assert set(units.states(0.0)) == {"2", "3"}
+
+
 def test_a_module_that_told_no_number_at_first_is_not_counted_twice(units: Units) -> None:
     known(units, "2", None)
     known(units, "2", "A")
