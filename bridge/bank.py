@@ -386,8 +386,8 @@ class Bank:
         told = {key for values in states.values() for key in values}
         pairs = ((k.SOH, k.SOH), (k.BALANCING, k.BALANCING), (k.MOS_TEMPERATURE, s.MOS_WARMTH))
         optional = frozenset(field.key for key, field in pairs if key.key in told)
-        cells = len(k.cell_voltages(next(iter(states.values())))) if self._rules.expected == 1 else 0
-        return Layout(optional, min(cells, MOST_CELLS))
+        cells = k.cell_count(next(iter(states.values()))) if self._rules.expected == 1 else None
+        return Layout(optional, min(cells or 0, MOST_CELLS))
 
 
 MOST_CELLS = 24

@@ -50,6 +50,9 @@ CELLS_SHARE = 4.0
 the rounds, and others are asked too."""
 URGENT = frozenset(field.key for field in (*v.CELL_EXTREMES, k.COLDEST, k.HOTTEST))
 """What chargers go by of all that cells tell."""
+TOLD_LATER = (k.SOH, k.BALANCING)
+"""What a module's first state has as keys, though `stat` and `bat` tell it only later: a bank settles with that state
+what it will ever show a GX."""
 TOGETHER = 5.0
 """Seconds within which cells and the module's voltage belong together."""
 
@@ -494,6 +497,7 @@ class ConsoleReader(ABC):
     def _identified(self, position: int, module: Module, reply: Reply[Values]) -> Reading | None:
         """Note who is at a position, and file what it told before."""
         self._sure.add(position)
+        module.announce(TOLD_LATER)
         model, firmware = reply.values.get(v.MODEL.key), reply.values.get(v.SOFTWARE.key)
         module.learn(model=model, firmware=firmware)
         if position == self._positions()[0]:
@@ -526,9 +530,11 @@ class ConsoleReader(ABC):
         if known is not None and known.serial is not None:
             task.put_off()  # it has said who it is before
             return None
-        if self._units.claim(str(position), None) is None:
+        module = self._units.claim(str(position), None)
+        if module is None:
             task.due = 0.0
             return None
+        module.announce(TOLD_LATER)
         self._sure.add(position)
         return self._file_row(position)
 

@@ -90,6 +90,15 @@ def test_a_us3000d_is_named_by_info_alone_and_its_slaves_by_their_places(rig: Ma
     assert states(one.readings, one.serial(1))[-1]["cycles"] == one.sim.stack.modules[1].cycles
 
 
+def test_health_and_balancing_are_keys_from_the_first_reading_on(rig: Make) -> None:
+    """A bank settles at its beginning what it ever shows a GX; what a key that came later said would be lost."""
+    one = rig(modules=2)
+    one.settle()
+    for position in (1, 2):
+        first = states(one.readings, one.serial(position))[0]
+        assert (first["soh"], first["balancing"], "cell_1_voltage" in first) == (None, None, False)
+
+
 def test_pwr_is_asked_in_every_round_and_bat_in_turn(rig: Make) -> None:
     one = rig(modules=4)
     one.settle()

@@ -82,6 +82,13 @@ def test_a_bank_of_one_module_shows_its_cells_with_their_sum_and_spread() -> Non
     assert (voltages["Cell4"], voltages["Sum"], voltages["Diff"]) == (3.295, 49.5, 0.01)
 
 
+def test_cells_that_are_told_later_than_all_else_have_their_keys_from_the_first_message_on() -> None:
+    """A console tells of each module's cells by a question of its own."""
+    cells = [f"cell_{n}_voltage" for n in range(1, 16)]
+    early = message(without(state(), *cells))["Voltages"]
+    assert (early.keys(), set(early.values())) == (message(state())["Voltages"].keys(), {None})
+
+
 def test_sum_and_spread_come_only_with_the_extremes_they_are_mistaken_for() -> None:
     for modules in ([state()], [state(), state()], [without(state(), "cell_min_voltage")]):
         found = leaves(message(*modules))
