@@ -20,7 +20,7 @@ from typing import TypeAlias
 from bridge import battery as k
 from bridge import summary as s
 from bridge.fields import Field, Reading, Value
-from bridge.guard import Allowed, Limit, Limits, ModuleGuard, lowest, total_current
+from bridge.guard import Allowed, Limit, Limits, ModuleGuard, before_silence, lowest, still_binding, total_current
 from bridge.summary import Values
 
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
@@ -357,10 +357,10 @@ class Bank:
         offline = self._offline(len(live))
         charge = {name: one.charge for name, one in allowed.items()}
         discharge = {name: _discharge(one) for name, one in allowed.items()}
-        bound = _bound({name: one.charge for name, one in gone.items()}) | charge
+        bound = still_binding({name: one.charge for name, one in gone.items()}) | charge
         total = total_current(bound, sizes, rules.current_sharing, rules.max_charge_current, offline)
         _put(state, s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, total, 1)
-        bound = _bound({name: _discharge(one) for name, one in gone.items()}) | discharge
+        bound = still_binding({name: _discharge(one) for name, one in gone.items()}) | discharge
         total = total_current(bound, sizes, rules.current_sharing, rules.max_discharge_current, offline)
         if all(one.discharge is None for one in allowed.values()):
             once = {name: one.told_once for name, one in allowed.items() if one.told_once}
@@ -402,21 +402,11 @@ def _discharge(one: Allowed) -> Limit:
     return one.discharge or Limit(0.0, ("discharge limit not known",), apart=True, giving=giving)
 
 
-def _before(limit: Limit) -> Limit:
-    return Limit(limit.value, tuple(f"{reason} before it fell silent" for reason in limit.reasons))
-
-
 def _voltage(live: Mapping[str, Allowed], gone: Mapping[str, Allowed]) -> Limit:
     """Return the lowest charge voltage, also of the modules that fell silent and still bind."""
     among = lowest({name: one.voltage for name, one in live.items()})
-    lower = {name: _before(one.voltage) for name, one in gone.items() if one.voltage.value < among.value}
+    lower = {name: before_silence(one.voltage) for name, one in gone.items() if one.voltage.value < among.value}
     return lowest({**dict.fromkeys(live, among), **lower}) if lower else among
-
-
-def _bound(gone: Mapping[str, Limit]) -> dict[str, Limit]:
-    """Return silent modules as ones that stand apart, but may not: what they took before still binds."""
-    parts = {name: limit.taking_part() for name, limit in gone.items()}
-    return {name: Limit(0.0, (), apart=True, giving=_before(part)) for name, part in parts.items() if part}
 
 
 def _put(state: Values, field: Field, why: Field, limit: Limit, decimals: int) -> None:

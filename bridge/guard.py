@@ -518,6 +518,17 @@ def lowest(modules: Mapping[str, Limit]) -> Limit:
     return Limit(value, _reasons({name: one for name, one in modules.items() if one.value == value}, modules))
 
 
+def before_silence(limit: Limit) -> Limit:
+    """Return a limit of a module that fell silent, as one that says so."""
+    return Limit(limit.value, tuple(f"{reason} before it fell silent" for reason in limit.reasons))
+
+
+def still_binding(gone: Mapping[str, Limit]) -> dict[str, Limit]:
+    """Return silent modules as ones that stand apart, but may not: what they took before still binds."""
+    parts = {name: limit.taking_part() for name, limit in gone.items()}
+    return {name: Limit(0.0, (), apart=True, giving=before_silence(part)) for name, part in parts.items() if part}
+
+
 def total_current(modules: Mapping[str, Limit], sizes: Sizes, sharing: str, cap: float | None, silent: int) -> Limit:
     """Return the current of a bank: how much it can take until the first of its modules is at its own limit.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -21,7 +21,7 @@ from bridge.config import fixed_topic, option, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
-from bridge.guard import Allowed, Limit, Limits, ModuleGuard, total_current
+from bridge.guard import Allowed, Limit, Limits, ModuleGuard, still_binding, total_current
 from bridge.pylontech import console, extra2000, stack
 from bridge.pylontech.console_connection import Reply
 from bridge.pylontech.console_device import ROUNDS_SHARE, ConsoleReader, Settings, Task
@@ -36,6 +36,8 @@ BEHIND = 2
 """How many numbers behind the last module are likely ones."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds before a silent module is asked again: at first, and at last."""
+BINDING = 60.0
+"""Seconds for which a module that fell silent binds the others, at least: as in a bank."""
 
 
 def _positions(value: Any) -> str | None:
@@ -141,6 +143,7 @@ class Extra2000Device(ConsoleReader):
         self._topics = options.topics
         self._limits = options.limits
         self._guards: dict[str, ModuleGuard] = {}
+        self._judged_at: dict[str, float] = {}
         super().__init__(_settings_of(options), context)
 
     def _learn_anew(self) -> None:
@@ -277,6 +280,7 @@ class Extra2000Device(ConsoleReader):
             return
         guard = self._guards.setdefault(reading.unit.path, ModuleGuard(self._limits))
         guard.take(reading.values, reading.at, self._max_age)
+        self._judged_at[reading.unit.path] = reading.at
         cells, state = stack.cell_count(dict(reading.values)), dict(reading.values)
         if self._topics.battery is None or not guard.confirmed or not cells or state.get("cell_1_voltage") is None:
             return
@@ -296,7 +300,7 @@ class Extra2000Device(ConsoleReader):
             sum(one.charge.value == 0 for one in allowed.values()),
             sum(one.discharge is not None and one.discharge.value == 0 for one in allowed.values()),
         )
-        limits = self._of_all(allowed, len(states) - len(live))
+        limits = self._of_all(allowed, self._binding(live), len(states) - len(live))
         message = extra2000.bank_message(states, limits, max(cells), blocking)
         return None if message is None else _on_topic(whole.unit, message, whole.at, where)
 
@@ -306,15 +310,27 @@ class Extra2000Device(ConsoleReader):
         guard = self._guards.get(module.path) if module is not None else None
         return guard if guard is not None and guard.confirmed else None
 
-    def _of_all(self, allowed: Mapping[str, Allowed], silent: int) -> extra2000.Limits:
-        """Return what all live modules may be given: the lowest charge voltage, and currents as they share them."""
+    def _binding(self, live: Container[str]) -> dict[str, Allowed]:
+        """Return what the modules were allowed that fell silent not long ago: they may take their share yet."""
+        now, bound_for = time.monotonic(), max(BINDING, 2 * self._max_age, self._limits.raise_after)
+        here = {module.path for place, module in self._units.places.items() if place in live}
+        gone = {path for path, at in self._judged_at.items() if now - at <= self._max_age + bound_for} - here
+        return {f"{path}, silent": self._guards[path].allowed() for path in gone}
+
+    def _of_all(self, allowed: Mapping[str, Allowed], gone: Mapping[str, Allowed], silent: int) -> extra2000.Limits:
+        """Return what all live modules may be given: the lowest charge voltage, and currents as they share them.
+
+        `gone` are those that fell silent: losing a module never gives the others more.
+        """
         limits = self._limits
-        sizes = {place: one.size for place, one in allowed.items()}
+        sizes = {place: one.size for place, one in (*allowed.items(), *gone.items())}
         charging = {place: one.charge for place, one in allowed.items()}
+        charging |= still_binding({place: one.charge for place, one in gone.items()})
         giving = {place: one.discharge or Limit(0.0, ("not known",)) for place, one in allowed.items()}
+        giving |= still_binding({place: one.discharge for place, one in gone.items() if one.discharge})
         charge = total_current(charging, sizes, limits.current_sharing, limits.max_charge_current, silent)
         discharge = total_current(giving, sizes, limits.current_sharing, limits.max_discharge_current, silent)
-        voltage = min(one.voltage.value for one in allowed.values())
+        voltage = min(one.voltage.value for one in (*allowed.values(), *gone.values()))
         return extra2000.Limits(round(voltage, 2), round(charge.value, 1), round(discharge.value, 1))
 
 

@@ -341,6 +341,23 @@ def test_defect_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig:
     until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] == 75.0)  # as soon as its cells are known anew
 
 
+def test_g1_a_module_that_falls_silent_gives_the_others_no_more_for_a_while(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hang on the same rails still, with its full cell."""
+    one = rig({"modules": (1, 2, 3), "max_age": 0.6, **COMPATIBLE}, modules=3, soc=85.0)
+    one.sim.stack.power = 0.0
+    one.settle()
+    one.sim.stack.modules[2].override["cell_5"] = 3560
+    before = until_bank(one, lambda message: message["System"]["MaxCellVoltage"] == 3.56)["Info"]["MaxChargeCurrent"]
+    assert before < 5.0
+    one.sim.stack.modules[2].silent = True
+    message = until_bank(one, lambda message: message["System"]["NrOfModulesOffline"] == 1)
+    assert message["Info"] == {"MaxChargeVoltage": 52.4, "MaxChargeCurrent": before, "MaxDischargeCurrent": 40.0}
+    monkeypatch.setattr(extra2000_device, "BINDING", 1.0)
+    until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] == 50.0)
+
+
 def test_defect_d12_protections_are_alarms_of_level_two(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1)
     one.settle()
