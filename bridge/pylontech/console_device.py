@@ -410,7 +410,7 @@ class ConsoleReader(ABC):
         if task.position is None:
             if question.name == LIMITS:
                 reply = self._confirm_limits(task, reply)
-            self._announce(question.fields(reply.values))
+            self._announce([item for item in question.fields(reply.values) if item.key in reply.values])
             self._units.take_root(question.source, reply.values, reply.at)
             return None
         fields = question.fields(reply.values)

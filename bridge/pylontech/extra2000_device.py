@@ -17,6 +17,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from bridge import battery as k
 from bridge.config import fixed_topic, option, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
@@ -279,7 +280,7 @@ class Extra2000Device(ConsoleReader):
         if reading is None or (self._topics.battery is None and self._topics.bank is None):
             return
         guard = self._guards.setdefault(reading.unit.path, ModuleGuard(self._limits))
-        guard.take(reading.values, reading.at, self._max_age)
+        guard.take({**self._stated(), **reading.values}, reading.at, self._max_age)
         self._judged_at[reading.unit.path] = reading.at
         cells, state = stack.cell_count(dict(reading.values)), dict(reading.values)
         if self._topics.battery is None or not guard.confirmed or not cells or state.get("cell_1_voltage") is None:
@@ -287,6 +288,17 @@ class Extra2000Device(ConsoleReader):
         message = extra2000.battery_message(state, _of_one(guard), cells)
         if message is not None:
             yield _on_topic(reading.unit, message, reading.at, self._topics.battery.replace("{n}", str(position)))
+
+    def _stated(self) -> Values:
+        """Return the limits that the stack states for each of its modules, where its console ever told any.
+
+        None for what is not known any more.
+        """
+        fields = self._units.root.fields
+        if k.EACH_CHARGE_LIMIT not in fields and k.EACH_DISCHARGE_LIMIT not in fields:
+            return {}
+        told = self._units.root_told(time.monotonic())
+        return {key.key: told.get(stack_key.key) for stack_key, key in k.INHERITED if stack_key in fields}
 
     def _bank_reading(self, whole: Reading, where: str) -> Reading | None:
         """Return the message of all modules that live, None until each of them has been read twice, and its cells."""

@@ -268,6 +268,11 @@ class Units:
         """Take an answer that is about the stack as a whole; its keys are among the root's."""
         self._root_told[source.name] = _Told(source, values, at)
 
+    def root_told(self, now: float) -> Values:
+        """Return what is true still of the answers about the stack as a whole."""
+        young = [told.values for told in self._root_told.values() if now - told.at <= told.source.max_age]
+        return {key: value for values in young for key, value in values.items()}
+
     def learn_root(self, *, model: Value = None, firmware: Value = None) -> None:
         """Note what the stack's master is."""
         model = self.root.model if model is None else str(model)
@@ -296,9 +301,7 @@ class Units:
         if not times:
             return None
         values: Values = dict.fromkeys(item.key for item in self.root.fields)
-        for told in self._root_told.values():
-            if now - told.at <= told.source.max_age:
-                values.update(told.values)
+        values.update(self.root_told(now))
         values.update((key, value) for key, value in stack.summary(self.states(now)).items() if value is not None)
         return Reading(self.root, values, max(times))
 

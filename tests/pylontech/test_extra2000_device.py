@@ -10,6 +10,7 @@ Source of the defects: ned-kelly/extra200tomqtt at commit e34feed.
 
 from __future__ import annotations
 
+import re
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -426,6 +427,26 @@ def test_defect_d18_a_full_cell_stops_the_charge_current_not_only_a_flag(rig: Ma
     assert message["Info"]["MaxChargeCurrent"] == 0
     assert (message["Io"]["AllowToCharge"], message["Alarms"]["HighVoltage"]) == (0, 1)
     assert bank(one)["Info"]["MaxChargeCurrent"] == 0
+
+
+def test_defect_d19_the_limits_of_the_battery_itself_count_where_its_console_tells_them(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    stated = re.compile(rb"(\n Recommend chg current +: )25000")
+    one.sim.faults.only, one.sim.faults.mutate = b"pwrsys", lambda said: stated.sub(rb"\g<1>0    ", said)
+    message = until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] < 50.0)
+    assert (message["Info"]["MaxChargeCurrent"], message["Info"]["MaxDischargeCurrent"]) == (0.0, 40.0)
+    assert (message["Io"]["AllowToCharge"], states(one.readings)[-1]["module_charge_current_limit"]) == (0, 0.0)
+
+
+def test_a_console_that_tells_limits_of_the_whole_stack_only_leaves_the_configured_ones(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    lines = re.compile(rb" Recommend (chg|dsg) current +:[^\r]*\r\r\n")
+    one.sim.faults.only, one.sim.faults.mutate = b"pwrsys", lambda said: lines.sub(b"", said)
+    one.settle()
+    assert bank(one, 6)["Info"] == {"MaxChargeVoltage": 52.4, "MaxChargeCurrent": 50.0, "MaxDischargeCurrent": 40.0}
+    assert "module_charge_current_limit" not in states(one.readings)[-1]
+    assert states(one.readings)[-1]["charge_current_limit"] == 50.0
 
 
 def test_defect_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:
