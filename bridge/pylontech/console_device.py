@@ -50,9 +50,6 @@ CELLS_SHARE = 4.0
 the rounds, and others are asked too."""
 URGENT = frozenset(field.key for field in (*v.CELL_EXTREMES, k.COLDEST, k.HOTTEST))
 """What chargers go by of all that cells tell."""
-TOLD_LATER = (k.SOH, k.BALANCING)
-"""What a module's first state has as keys, though `stat` and `bat` tell it only later: a bank settles with that state
-what it will ever show a GX."""
 TOGETHER = 5.0
 """Seconds within which cells and the module's voltage belong together."""
 
@@ -205,6 +202,9 @@ class ConsoleReader(ABC):
     """What the questions of every round tell of a module."""
     ASKED = frozenset(("info", "pwrsys", "pwr", "bat", "stat", "soh", "time"))
     """What is asked besides, now and then."""
+    TOLD_LATER: Sequence[Field] = (k.SOH, k.BALANCING)
+    """What a module's first state has as keys, though `stat` and `bat` tell it only later: with that state a bank
+    settles what it will ever show a GX."""
     URGENT: frozenset[str] | None = URGENT
     """What of the cells' answer is no longer true than the module's reading is, None for all of it."""
 
@@ -497,7 +497,7 @@ class ConsoleReader(ABC):
     def _identified(self, position: int, module: Module, reply: Reply[Values]) -> Reading | None:
         """Note who is at a position, and file what it told before."""
         self._sure.add(position)
-        module.announce(TOLD_LATER)
+        module.announce(self.TOLD_LATER)
         model, firmware = reply.values.get(v.MODEL.key), reply.values.get(v.SOFTWARE.key)
         module.learn(model=model, firmware=firmware)
         if position == self._positions()[0]:
@@ -534,7 +534,7 @@ class ConsoleReader(ABC):
         if module is None:
             task.due = 0.0
             return None
-        module.announce(TOLD_LATER)
+        module.announce(self.TOLD_LATER)
         self._sure.add(position)
         return self._file_row(position)
 

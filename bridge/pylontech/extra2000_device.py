@@ -24,6 +24,7 @@ from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
 from bridge.guard import Allowed, Limit, Limits, ModuleGuard, still_binding, total_current
 from bridge.pylontech import console, extra2000, stack
+from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Reply
 from bridge.pylontech.console_device import ROUNDS_SHARE, ConsoleReader, Settings, Task
 from bridge.pylontech.console_frame import Refusal
@@ -139,6 +140,8 @@ class Extra2000Device(ConsoleReader):
     ROUND_FIELDS = console.PWR_N_FIELDS
     ASKED = frozenset(("info", "pwrsys", "bat", "stat"))
     URGENT = None  # nothing else tells of the cells
+    TOLD_LATER = (*ConsoleReader.TOLD_LATER, *v.CELL_EXTREMES, k.COLDEST, k.HOTTEST)
+    """Chargers go by the last ones: until they are told they are not known, rather than such as nobody ever tells."""
 
     def __init__(self, options: Options, context: Context) -> None:
         self._topics = options.topics
@@ -279,9 +282,12 @@ class Extra2000Device(ConsoleReader):
         yield reading
         if reading is None or (self._topics.battery is None and self._topics.bank is None):
             return
-        guard = self._guards.setdefault(reading.unit.path, ModuleGuard(self._limits))
+        path = reading.unit.path
+        if path not in self._guards and reading.values[k.CELL_MAX.key] is None:
+            return  # nothing goes out before its cells are known, so nothing of now need be confirmed
+        guard = self._guards.setdefault(path, ModuleGuard(self._limits))
         guard.take({**self._stated(), **reading.values}, reading.at, self._max_age)
-        self._judged_at[reading.unit.path] = reading.at
+        self._judged_at[path] = reading.at
         cells, state = stack.cell_count(dict(reading.values)), dict(reading.values)
         if self._topics.battery is None or not guard.confirmed or not cells or state.get("cell_1_voltage") is None:
             return

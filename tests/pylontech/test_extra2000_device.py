@@ -20,9 +20,11 @@ from typing import Any
 
 import pytest
 
+from bridge.bank import Bank, Rules
 from bridge.config import load
 from bridge.errors import ConfigError, LinkError, NoReply
 from bridge.guard import Limits
+from bridge.keeper import Board
 from bridge.pylontech import console_connection, extra2000_device
 from bridge.pylontech.extra2000_device import Options, Topics
 from tests.pylontech.console_rig import ConsoleRig, check, extra2000, on, shorten, states
@@ -207,6 +209,22 @@ def test_cells_are_true_for_no_longer_than_the_modules_reading(rig: Make) -> Non
     assert (state["cell_max_voltage"], state["cell_1_voltage"]) == (None, None)
     assert states(one.readings, one.serial(1))[-1]["cell_max_voltage"] is not None
     check(one)
+
+
+def test_a_bank_gives_no_charge_to_modules_whose_cells_are_not_read_yet(rig: Make) -> None:
+    """At each start; nothing but `bat` tells of a full cell."""
+    one = rig({"modules": (1, 2, 3), "login": False}, modules=3, soc=85.0)
+    one.sim.stack.power = 0.0
+    one.sim.stack.modules[2].override["cell_5"] = 3590
+    board, whole = Board(["garage"]), Bank(Rules(("garage",), LIMITS, expected=3))
+    given = set[Any]()
+    for _ in range(12):
+        for reading in one.poll():
+            board.take("garage", reading)
+        found = whole.round(board.readings(), time.monotonic())
+        given |= {found.state["charge_current_limit"]} if found.data else set()
+    assert (max(given), found.state["charge_current_reason"]) == (0.7, "cell voltage (M2)")
+    assert found.state["discharge_current_limit"] == 60.0
 
 
 def test_readings_stay_true_for_longer_where_the_cells_of_all_take_longer(rig: Make) -> None:
