@@ -180,6 +180,11 @@ class Task:
     def failed(self) -> bool:
         return self.pause > SILENT_FOR
 
+    def urgent(self, now: float) -> bool:
+        """Whether chargers go by the answer, and it is a third as old as it may be."""
+        question = self.question
+        return question.name == LIMITS and now - self.due >= question.max_age / ROUNDS_SHARE - question.interval
+
     def answered(self, began: float) -> None:
         now = time.monotonic()
         self.took, self.pause, self.due = now - began, SILENT_FOR, now + self.question.interval
@@ -359,21 +364,22 @@ class ConsoleReader(ABC):
         """Ask the questions that are due, the longest overdue first: one, and those that fit before the next round.
 
         Where that is due already they may take as long as the round's own questions took. The limits are asked before
-        all others and beside that one: in a large stack more is due than can be asked, and chargers go by them.
+        all others and beside that one as soon as they are a third as old as they may be: in a large stack more is
+        due than can be asked, and chargers go by them.
         What is wanted at once does not wait for the next round, but for so long only as the last one's readings allow.
         """
         everything, self._everything = self._everything, False
         asked, now = 0, time.monotonic()
         end = max(started + self._settings.interval, 2 * now - started)
         due = [task for task in self._tasks.values() if task.due <= now]
-        for task in sorted(due, key=lambda task: (task.question.name != LIMITS, task.due)):
+        for task in sorted(due, key=lambda task: (not task.urgent(now), task.due)):
             if not self._may_ask(task):
                 continue
             now = time.monotonic()
             wanted = now - started < self._max_age / ROUNDS_SHARE and (everything or self._is_stranger(task))
             if asked and now + task.took > end and not wanted:
                 return
-            asked += task.question.name != LIMITS
+            asked += not task.urgent(now)
             try:
                 yield self._identify(task) if task.question.name == "info" else self._ask_task(task)
             except Refusal as err:
