@@ -454,9 +454,11 @@ class ConsoleReader(ABC):
         return self._file(position, Source(f"{source.name}, urgent", self._max_age), Reply(urgent, reply.at), fields)
 
     def _lengthen_age(self) -> None:
-        """Let readings stay true until the cells of all modules were read again."""
-        took = sum(task.took for task in self._tasks.values() if task.question.name == "bat")
-        self._max_age = age_limit(CELLS_SHARE * took, self._max_age, self._settings.max_age)
+        """Let readings stay true until the cells of all modules were read again; unread ones take as long as others."""
+        tasks = [task for task in self._tasks.values() if task.question.name == "bat"]
+        took = [task.took for task in tasks if task.position in self._watches]
+        every = len(tasks) * sum(took) / len(took) if took else 0.0
+        self._max_age = age_limit(CELLS_SHARE * every, self._max_age, self._settings.max_age)
         self._units.set_max_age(self._max_age)
 
     def _announce(self, fields: Sequence[Field]) -> None:

@@ -239,6 +239,17 @@ def test_readings_stay_true_for_longer_where_the_cells_of_all_take_longer(rig: M
     assert rig({"max_age": 20.0}, modules=1).device._settings.lengthened is False
 
 
+def test_how_long_readings_stay_true_is_known_with_the_first_cells(rig: Make) -> None:
+    """Not only when the last module's were read: the first one's would be too old by then."""
+    one = rig({"modules": (1, 2, 3, 4)}, modules=4)
+    one.poll_until(lambda _: 1 in one.device._watches)
+    for position in (2, 3, 4):
+        one.device._watches.pop(position, None)
+    one.device._tasks["bat", 1].took = 4.0
+    one.device._lengthen_age()
+    assert one.device._max_age == 65.0
+
+
 # -- the defects
 
 
