@@ -103,19 +103,23 @@ class StackDevice(StackReader):
         ready = [station for _, station in sorted(self._stations.items()) if station.verified]
         queue: deque[Question] = deque()
         grouped = self._grouped(ready, now)
-        for group, command in sorted(key for key in grouped if key[1] == m.ALARM):
-            queue.append(group_question(command, group, grouped[group, command]))
+        queue += [self._of_group(*key, grouped[key], now) for key in sorted(grouped) if key[1] == m.ALARM]
         for station in ready:
             for command in ROUTINE:
                 if (station.address >> 4, command) not in grouped and station.asks(command, now):
                     queue.append(question(command, station.address))
                     self._asked_now(station, command, now)
-        for group, command in sorted(key for key in grouped if key[1] == m.ANALOG):
-            queue.append(group_question(command, group, grouped[group, command]))
+        queue += [self._of_group(*key, grouped[key], now) for key in sorted(grouped) if key[1] == m.ANALOG]
         rare = self._rare(ready, now)
         if rare is not None:
             queue.appendleft(rare)
         return queue
+
+    def _of_group(self, group: int, command: int, count: int, now: float) -> Question:
+        """Return the question to a whole group, as asked of each of its modules."""
+        for station in self._members(group):
+            self._asked_now(station, command, now)
+        return group_question(command, group, count)
 
     def _grouped(self, ready: list[Station], now: float) -> dict[tuple[int, int], int]:
         """Return which questions go to whole groups, with the number of modules there.

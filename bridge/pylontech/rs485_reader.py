@@ -340,7 +340,6 @@ class StackReader:
                 self._silent(station)
                 continue
             station.answered()
-            station.due[asked.command] = 0.0
             try:
                 self._keep(station, asked.command, values, answer, shape)
             except ProtocolError as err:

@@ -564,6 +564,17 @@ def test_a_group_is_asked_at_once_where_the_model_answers(rig: Make) -> None:
     check(one, readings)
 
 
+def test_a_groups_alarms_have_their_own_interval(rig: Make) -> None:
+    one = rig({"request": "group", "alarms_interval": 3600.0}, model="US2000", modules=3)
+    one.poll(4)
+    one.sim.truth.clear()
+    one.poll(5)
+    assert (len(one.asked("44 group")), len(one.asked("42 group"))) == (0, 5)
+    one.device.refresh()
+    one.poll(3)
+    assert len(one.asked("44 group")) == 1
+
+
 def test_a_group_that_does_not_answer_as_a_whole_is_asked_one_by_one(rig: Make) -> None:
     one = rig({"request": "group", "modules": (2, 3, 4)}, model="US2000C", modules=3)  # nobody else is looked for
     one.poll(4)
