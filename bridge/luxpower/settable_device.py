@@ -67,8 +67,7 @@ class Settable:
             raise CommandError(f"{name[:40]!a} names no register; expected hold/N, a plain decimal number")
         setting = None if name.startswith("hold/") else find(name)
         inverter = self._inverter(path)
-        if inverter.family.stranger:
-            raise CommandError(f"this is {inverter.family.stranger}, whose registers mean something else")
+        _refuse_stranger(inverter)
         wires = _Wires(self._stick, inverter)
         model = self._model(inverter)
         try:
@@ -161,6 +160,7 @@ class _Wires:
         self.prefix = f"{inverter.unit.path} " if inverter.unit.path else ""
 
     def read(self, function: int, first: int, count: int) -> Wire[tuple[int, ...]]:
+        _refuse_stranger(self._inverter)  # a command may be older than what is known of the model
         question = Read(self._datalog(), self._inverter.serial, function, first, count)
         reply = yield from self._stick.asker.ask_afresh(question)
         if reply is None:
@@ -174,6 +174,7 @@ class _Wires:
 
     def write(self, first: int, old: tuple[int, ...], new: tuple[int, ...]) -> Wire[None]:
         permit(first, old, new)
+        _refuse_stranger(self._inverter)
         serial = self._inverter.serial
         request: Write | WriteMany = (
             Write(self._datalog(), serial, first, new[0]) if len(new) == 1
@@ -204,6 +205,11 @@ class _Wires:
         if self._stick.datalog is None:
             raise NoReply("the stick's serial number is not known yet")
         return self._stick.datalog
+
+
+def _refuse_stranger(inverter: Inverter) -> None:
+    if inverter.family.stranger:
+        raise CommandError(f"this is {inverter.family.stranger}, whose registers mean something else")
 
 
 def _words(code: int) -> str:

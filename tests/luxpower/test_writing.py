@@ -19,7 +19,7 @@ from bridge.settings import Number
 from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.lxp_faults import Lies
 from tests.harness import await_true, free_port
-from tests.luxpower.rig import SECOND, SERIAL, Site, eager, hasty, quiet, short, site
+from tests.luxpower.rig import DATALOG, SECOND, SERIAL, Site, eager, hasty, quiet, short, site
 
 __all__ = ["hasty", "short"]
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -537,6 +537,20 @@ def test_a_model_that_is_not_known_yet_is_no_wrong_model(tmp_path: Path) -> None
             inverter.asked_all = False  # its first round takes long
             result = house.set("ac_charge_rate", "4.5")
             assert (result["outcome"], "not known yet" in result["reason"]) == ("refused", True)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_command_that_waits_for_the_model_is_not_carried_out_on_a_gridboss(tmp_path: Path, sync: bool) -> None:
+    with quiet(model="eg4", turnaround=0.05) as one:
+        one.inverters[0].holds[19] = 50
+        one.inverters[0].clock_offset = -3600.0
+        with site(one, tmp_path, **MAY, inverter=SERIAL, datalogger=DATALOG, time_sync=sync) as house:
+            await_true(lambda: house.device is not None and house.device.connected, 5, "a connection")
+            if not sync:
+                house.send("charge_rate_pct", "80")
+            result = house.await_results(1)[0]
+            assert (result["outcome"], "GridBOSS" in result["reason"]) == ("refused", True)
+            assert written(one) == []
 
 
 def interrupt(folder: Path, stick: LxpSimulator, setting: str, text: str) -> None:
