@@ -76,7 +76,8 @@ WAITING = 20.0
 HOUR, CHANGES_PER_HOUR = 3600.0, 200
 """Changes by others that are logged and recorded at most."""
 MODELS = 25.0
-"""Seconds after connecting in which commands wait for the models to be read: less than a command is good for."""
+"""Seconds in which commands wait for the models to be read, and the first inputs of an inverter for its own: less than
+a command is good for."""
 UNREADABLE = (1, 2, 3)
 """Exception codes that say the same tomorrow; the others are a matter of time."""
 
@@ -186,6 +187,7 @@ class LxpDevice:
         self._round_due = self._own_at = self._line.opened_at
         for inverter in self.inverters.values():
             inverter.ask_anew()
+            inverter.held.clear()
         if self._settable is not None:
             self._settable.look_at_clocks_anew()
 
@@ -345,11 +347,22 @@ class LxpDevice:
                 inverter.holds.due_now(register)
 
     def _take(self, inverter: Inverter, frame: Registers, at: float, wanted: bool) -> Iterator[Reading | None]:
-        tally = self._context.tally
         if frame.protocol == 1 and not wanted:
             # a request of another client, sent back, looks the same
-            tally.failed("foreign", f"a single word of register {frame.register} that was not asked for")
-            return
+            self._context.tally.failed("foreign", f"a single word of register {frame.register} that was not asked for")
+        elif not inverter.hold_back(frame, at):
+            yield from self._tell(inverter, frame, at)
+            yield from self._let_go()
+
+    def _let_go(self) -> Iterator[Reading | None]:
+        """Tell what was held back of those of whom it is known by now what they are, or of whom it took too long."""
+        for inverter in list(self.inverters.values()):
+            for frame, at in inverter.let_go(time.monotonic() - MODELS):
+                yield from self._tell(inverter, frame, at)
+
+    def _tell(self, inverter: Inverter, frame: Registers, at: float) -> Iterator[Reading | None]:
+        """Take the words of one frame and tell what is new."""
+        tally = self._context.tally
         try:
             readings, refused = inverter.take(frame, at, time.monotonic())
         except ProtocolError as err:
@@ -479,6 +492,7 @@ class LxpDevice:
         answered = False
         for inverter in list(self.inverters.values()):
             for piece in [*inverter.inputs.pieces, *(inverter.battery() if self._options.packs else ())]:
+                yield from self._ask_model(inverter)
                 reply = yield from self._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, piece)
                 yield from self._answer_commands()
                 if reply is None:
@@ -493,9 +507,7 @@ class LxpDevice:
     def _ask_holds(self, until: float) -> Iterator[Reading | None]:
         for inverter in list(self.inverters.values()):
             while due := [piece for piece in inverter.holds.pieces if piece.due <= time.monotonic()]:
-                reply = yield from self._ask_piece(inverter, inverter.holds, Function.READ_HOLD, due[0])
-                told = isinstance(reply, Registers) or (isinstance(reply, Refused) and reply.code in UNREADABLE)
-                due[0].due = time.monotonic() + (self._options.settings_interval if told else self._asking)
+                yield from self._ask_hold(inverter, due[0])
                 yield from self._answer_commands()
                 if time.monotonic() > until:
                     break
@@ -503,6 +515,20 @@ class LxpDevice:
                 yield from inverter.settings(time.monotonic(), complete=True)
                 if self._settable is not None:
                     self._settable.announce(inverter)
+
+    def _ask_model(self, inverter: Inverter) -> Iterator[Reading | None]:
+        """Ask one that answers what it is before all else, while nothing is told of it for want of that."""
+        piece = inverter.model_piece
+        if inverter.held and piece is not None and piece.due <= time.monotonic():
+            reply = yield from self._ask_hold(inverter, piece)
+            if isinstance(reply, Refused):
+                piece.due = 0.0  # it may only be busy
+
+    def _ask_hold(self, inverter: Inverter, piece: Piece) -> Asking:
+        reply = yield from self._ask_piece(inverter, inverter.holds, Function.READ_HOLD, piece)
+        told = isinstance(reply, Registers) or (isinstance(reply, Refused) and reply.code in UNREADABLE)
+        piece.due = time.monotonic() + (self._options.settings_interval if told else self._asking)
+        return reply
 
     def _ask(self, serial: str, function: int, first: int, length: int) -> Asking:
         return self.asker.ask(Read(self.datalog or "", serial, function, first, length))
@@ -512,6 +538,7 @@ class LxpDevice:
 
     def _answer_commands(self) -> Iterator[Reading | None]:
         """Do what people asked for, between any two questions of our own."""
+        yield from self._let_go()
         known = list(self.inverters.values()) if self.datalog is not None else []
         yield from self._demands.answer(known)
         # what is set, and how, depends on the models, and so does what was interrupted; a silent one holds up nobody
@@ -520,8 +547,8 @@ class LxpDevice:
 
     def _models_are_known(self, inverters: Iterable[Inverter]) -> bool:
         """Whether all models were read, or there was time enough for that."""
-        line = self._connected()
-        return all(one.known for one in inverters) or time.monotonic() - line.opened_at > MODELS
+        late = time.monotonic() - self._connected().opened_at > MODELS
+        return all(one.known or (late and not one.held) for one in inverters)
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
         """Ask for one piece; let the plan learn from what comes."""

@@ -22,6 +22,10 @@ MANUFACTURER = "LuxPower"
 BATTERY_BLOCK = 5000
 """Input registers from here on tell of battery packs."""
 MOST_PACKS = 64
+MODEL = (7, 8, 19)
+"""The holding registers that tell the model."""
+MOST_HELD = 32
+"""Frames that are held back at most."""
 PHASES = frozenset({Feature.THREE_PHASE, Feature.SPLIT_PHASE, Feature.LEG_APPARENT_POWER})
 
 TOTALS: tuple[Field, ...] = (
@@ -64,6 +68,10 @@ class Inverter:
         self.serial = serial
         self.asked_all = asked_all
         """Whether every holding register has been asked for once, or never will be."""
+        self.held: list[tuple[Registers, float]] = []
+        """Inputs that came while it may still be no inverter, with their times."""
+        self._waited = False
+        """Whether the time to find out is over."""
         self.ask_anew()
         self.reading: Reading | None = None
         """Its newest state."""
@@ -84,8 +92,17 @@ class Inverter:
 
     @property
     def known(self) -> bool:
-        """Whether its model was read, or never will be."""
-        return self.code is not None or self.asked_all
+        """Whether its model was read, also as nothing, or never will be."""
+        return self.code is not None or self.asked_all or all(self.hold(at) is not None for at in MODEL)
+
+    @property
+    def model_piece(self) -> Piece | None:
+        """What to ask for to hear of its model; nothing once that was refused."""
+        return next((piece for piece in self.holds.pieces if piece.first <= MODEL[0] < piece.end), None)
+
+    @property
+    def _puzzling(self) -> bool:
+        return not (self.known or self._waited or self.model_piece is None)
 
     @property
     def power_unit(self) -> Value:
@@ -101,20 +118,40 @@ class Inverter:
         self.inputs, self.holds = Blocks(INPUTS), Blocks(HOLDS)
         self.has_battery_block = True
 
+    def hold_back(self, frame: Registers, at: float) -> bool:
+        """Keep inputs that may mean something else, since nobody knows yet what this is; return whether they do."""
+        if frame.function != Function.READ_INPUT or not self._puzzling:
+            return False
+        self._learn_size(frame)
+        if len(self.held) < MOST_HELD:
+            self.held.append((frame, at))
+        return True
+
+    def let_go(self, since: float) -> list[tuple[Registers, float]]:
+        """Return what was held back once the model is known, or cannot be read, or was waited for `since` then."""
+        if not self.held or (self._puzzling and self.held[0][1] > since):
+            return []
+        self._waited = True
+        held, self.held = self.held, []
+        return held
+
+    def _learn_size(self, frame: Registers) -> None:
+        for blocks in (self.inputs, self.holds):
+            blocks.saw(len(frame.data) // 2)
+
     def take(self, frame: Registers, at: float, now: float) -> tuple[list[Reading], list[str]]:
         """Store one frame; return the readings that follow, and in words what of it cannot be believed.
 
         Raises ProtocolError "implausible" when nothing of it can.
         """
-        for blocks in (self.inputs, self.holds):
-            blocks.saw(len(frame.data) // 2)
+        self._learn_size(frame)
         readings = [self._raw(frame, at)] if self._manner.raw else []
         if frame.function == Function.READ_HOLD:
             refused = list(self._holds.take(frame, at))
             self._learn(now)
             readings += self.settings(now)
         elif frame.register >= BATTERY_BLOCK:
-            packs, refused = packs_in(frame) if self._manner.packs else ([], [])
+            packs, refused = packs_in(frame) if self._manner.packs and not self.family.stranger else ([], [])
             readings += self._of_packs(packs, at, refused)
         else:
             refused = list(self._inputs.take(frame, at))

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from bridge.fields import Channel, Level
+from bridge.fields import Channel, Level, Reading
 from bridge.inbox import ReadRegisters, Refresh
 from bridge.luxpower import connection
 from bridge.luxpower.blocks import Piece
 from bridge.luxpower.device import LxpDevice, documented_fields
-from bridge.luxpower.frame import Function, Refused
+from bridge.luxpower.frame import Function, Refused, Registers
+from bridge.luxpower.inverter import MOST_HELD, Inverter
+from bridge.luxpower.options import Options, manner_of
 from bridge.luxpower.registers import HOLDS, INPUTS
 from bridge.simulators.lxp import LxpSimulator
 from tests.harness import Bridge, Mosquitto, Recorder, await_true, free_port
@@ -269,16 +271,57 @@ def test_a_gridboss_is_no_inverter(
 ) -> None:
     with eager(model="eg4") as one:
         one.inverters[0].holds |= {register: word} | ({8: 0x4241} if register == 7 else {})
-        with site(one, tmp_path, writes=True, max_age=1.0) as house:
+        with site(one, tmp_path, writes=True, packs=True, compat="lxp-bridge") as house:
             await_true(lambda: "an EG4 GridBOSS" in caplog.text, 5, "a word about it")
-            seen = len(house.states())
-            house.await_offline()
-            assert len(house.states()) == seen, "what it sent was no inverter's"
-            assert house.told(Channel.SETTINGS) == []
+            asked = len(one.requests)
+            await_true(lambda: len(one.requests) > asked + 20, 5, "several rounds")
+            assert {one.channel for one in list(house.sink.readings)} <= {Channel.COMPAT}
+            assert house.told(Channel.COMPAT) == []
+            assert house.sink.presences == []
             assert house.set("charge_rate_pct", "80")["outcome"] == "refused"
             assert house.device.root().controls == ()
             assert not [request for request in list(one.requests) if request.words]
             assert caplog.text.count("an EG4 GridBOSS") == 1
+
+
+def test_nothing_is_told_before_the_model_was_read_and_nothing_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with eager(model="acs") as one:
+        house = Site(one, compat="lxp-bridge", interval=60.0)
+        known, take = [], house.sink.take
+
+        def note(device: str, reading: Reading) -> None:
+            known.append(house.device.inverters[SERIAL].code)
+            take(device, reading)
+
+        monkeypatch.setattr(house.sink, "take", note)
+        with house:
+            await_true(lambda: house.told(Channel.SETTINGS), 5, "the first round is over")
+            assert set(known) == {"BAAA"}
+            first = one.truth.records("input")[0]
+            assert house.states()[0].at == pytest.approx(first.at, abs=0.1), "what was pushed, as old as it is"
+            assert first.at < one.truth.records("hold")[0].at
+            assert {"inputs/1", "inputs/2", "inputs/all"} <= {reading.topic for reading in house.told(Channel.COMPAT)}
+            pieces = [request for request in list(one.requests) if request.function == Function.READ_HOLD]
+            assert len([request for request in pieces if request.number == 0]) == 1, "asked for once"
+
+
+@pytest.mark.parametrize("code", [2, 6])
+def test_an_inverter_that_does_not_tell_its_model_is_told_of_all_the_same(code: int) -> None:
+    with eager(model="acs") as one:
+        one.faults.holds_refused = code
+        with site(one) as house:
+            house.await_states(1, seconds=10.0)
+            assert house.device.inverters[SERIAL].code is None
+
+
+def test_a_model_that_nobody_tells_is_not_waited_for_for_ever() -> None:
+    one = Inverter(SERIAL, "", manner_of(Options(name="house", type="lxp", host="stick")), asked_all=False)
+    frame = Registers(2, DATALOG, SERIAL, Function.READ_INPUT, 0, bytes(80))
+    for number in range(2 * MOST_HELD):
+        assert one.hold_back(frame, float(number))
+    assert one.let_go(-0.1) == []
+    assert one.let_go(0.0) == [(frame, float(number)) for number in range(MOST_HELD)]
+    assert not one.hold_back(frame, 99.0)
 
 
 # -- registers on demand
