@@ -84,6 +84,8 @@ class Store:
         self._covers: dict[tuple[tuple[int, int], ...], Cover] = {}
         self._filled: set[str] = set()
         """Counters that this firmware fills, of those that only some do."""
+        self._given: set[str] = set()
+        """What was ever more than nothing, of what only some models tell."""
         self._last_at = self._began = float("-inf")
         self._round_over = False
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
@@ -151,8 +153,7 @@ class Store:
                 values[key] = rule(inputs(values), ())
         else:
             self._derive_apart(values, alive)
-        if self._more_may_come(now):
-            values.update((key, None) for key, late in self._table.late if None in [values[one] for one in late])
+        self._leave_out_parts(values, now)
         self._take_filled(values)
         for told in self._table.told:
             values[told.key] = told.rule(self.family)
@@ -218,6 +219,15 @@ class Store:
                     self._filled.add(register)
             elif register in self._filled:
                 values[key] = value
+
+    def _leave_out_parts(self, values: dict[str, Value], now: float) -> None:
+        """Take out what lacks a part that may still come, or one that is not known while it is known to be there."""
+        more_may_come = self._more_may_come(now)
+        for key, late in self._table.late:
+            self._given.update([one for one in late if values[one]])
+            missing = [one for one in late if values[one] is None]
+            if missing and (more_may_come or not self._given.isdisjoint(missing)):
+                values[key] = None
 
     def _more_may_come(self, now: float) -> bool:
         """Whether what is not known may only be late: at the start, and behind an outage, until all was asked for."""

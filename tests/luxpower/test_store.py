@@ -202,6 +202,22 @@ def test_the_sum_of_the_strings_is_told_once_no_more_can_come() -> None:
     assert seen(store, 361.0).values["p_pv"] == 3500, "nobody asks, and nothing came"
 
 
+@pytest.mark.parametrize("fault", ["a counter that goes back", "a power that cannot be", "a block that does not come"])
+def test_the_sum_of_the_strings_never_leaves_out_one_that_is_not_known_for_once(fault: str) -> None:
+    store, told = inputs(max_age=60.0), []
+    wrong = {"a counter that goes back": {224: 29_000}, "a power that cannot be": {220: 61_000}}.get(fault, {})
+    for start in (0.0, 30.0, 60.0, 90.0, 120.0, 150.0):
+        store.take(block(0, 60, HYBRID | SUN | {40: 30_000, 42: 30_000, 44: 30_000}), start)
+        if fault != "a block that does not come" or start not in (60.0, 90.0):
+            store.take(block(200, 40, MORE_SUN | wrong if start == 60.0 else MORE_SUN), start)
+        store.end_round()
+        told.append(seen(store, start + 9.0).values)
+    for key, whole in (("p_pv", 4100), ("e_pv_day", 36.0), ("e_pv_all", 12_000.0)):
+        found = [values[key] for values in told]
+        assert [found[0], found[1], found[4], found[5]] == [whole] * 4
+        assert set(found[2:4]) <= {None, whole}, key
+
+
 def test_a_stream_of_single_registers_does_not_push_out_the_blocks() -> None:
     store = Store(HOLDS, FAMILY)
     store.take(frame(0, [*range(7), 0x4146, 0x4241, *range(31)], 3), 0.0)
