@@ -90,7 +90,11 @@ class Blocks:
         middle = piece.first + piece.length // 2
         while middle in self._inside:
             middle -= 1
-        if middle <= piece.first:
+        if middle <= piece.first:  # what it begins with is a whole half
+            middle = piece.first + 1
+            while middle in self._inside:
+                middle += 1
+        if middle >= piece.end:
             self._replace(piece)
             return
         lower, upper = Piece(piece.first, middle - piece.first), Piece(middle, piece.end - middle)

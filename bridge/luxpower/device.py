@@ -491,18 +491,30 @@ class LxpDevice:
         self._round_due = max(self._round_due + self._asking, started)
         answered = False
         for inverter in list(self.inverters.values()):
-            for piece in [*inverter.inputs.pieces, *(inverter.battery() if self._options.packs else ())]:
+            complete = True
+            for piece in self._due_inputs(inverter, started):
                 yield from self._ask_model(inverter)
                 reply = yield from self._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, piece)
                 yield from self._answer_commands()
                 if reply is None:
                     break  # it would only hold up the others
                 answered = True
+                complete &= isinstance(reply, Registers) or reply.code in UNREADABLE
             else:
-                yield from inverter.end_round(time.monotonic())
+                if complete:
+                    yield from inverter.end_round(time.monotonic())
         if not answered:
             raise NoReply("no answer")
         yield from self._ask_holds(started + self._asking - ROOM)
+
+    def _due_inputs(self, inverter: Inverter, started: float) -> Iterator[Piece]:
+        """Yield what a round asks for: what it finds out to come in parts in these, and the packs last."""
+        blocks = inverter.inputs  # a refresh makes a new plan, for the next round
+        while due := [piece for piece in blocks.pieces if piece.due < started]:
+            due[0].due = started
+            yield due[0]
+        if self._options.packs:
+            yield from inverter.battery()
 
     def _ask_holds(self, until: float) -> Iterator[Reading | None]:
         for inverter in list(self.inverters.values()):

@@ -79,6 +79,13 @@ def test_a_single_refused_register_is_alone_after_a_few_questions() -> None:
     assert sorted(set(everything) - set(covered(blocks))) == [168]
 
 
+def test_the_last_register_alone_costs_no_value_in_front_of_it() -> None:
+    blocks = Blocks(INPUTS)
+    everything = covered(blocks)
+    refuse(blocks, {232})  # as where there are inputs 0 to 231
+    assert sorted(set(everything) - set(covered(blocks))) == [232]
+
+
 def test_a_range_that_is_not_there_costs_three_questions_a_group() -> None:
     blocks = Blocks(INPUTS)
     assert refuse(blocks, set(range(120, 400))) <= 3 * 3

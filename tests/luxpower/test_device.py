@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import json
@@ -106,6 +107,27 @@ def test_a_refused_register_costs_its_own_value_only() -> None:
         before = house.failures["refused"]
         house.await_more(6)
         assert house.failures["refused"] == before, "what was refused is not asked again"
+
+
+@pytest.mark.parametrize(("inputs", "longest", "busy"), [(232, None, 0), (254, 80, 0), (254, None, 1)])
+def test_the_strings_are_added_up_once_everything_was_asked_for(
+    inputs: int, longest: int | None, busy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models with inputs 0 to 231, a stick that answers 120 with 80, and an inverter that is busy once."""
+    with eager(model="lxp12k") as one:
+        one.inverters[0].model = dataclasses.replace(one.inverters[0].model, inputs=inputs)
+        one.shape = ((Function.READ_INPUT, 0, 120 if longest else 40),)
+        one.faults.short_reads = longest
+        refusals = ["busy"] * busy
+        unreadable = one._unreadable
+        monkeypatch.setattr(one, "_unreadable", lambda inverter, request: (
+            6 if request.function == Function.READ_INPUT and request.number == 200 and refusals and refusals.pop()
+            else unreadable(inverter, request)))  # fmt: skip
+        with site(one, datalogger=DATALOG) as house:
+            await_true(lambda: any(state.values["e_pv_all"] is not None for state in house.states()), 5, "a sum")
+            for values in [state.values for state in house.states()]:
+                for whole, part in (("p_pv", "p_pv_6"), ("e_pv_day", "e_pv_day_6"), ("e_pv_all", "e_pv_all_6")):
+                    assert values[whole] is None or values[part] is not None
 
 
 def test_a_short_reply_is_kept_and_the_rest_is_asked_for() -> None:
