@@ -328,10 +328,12 @@ INPUT_DERIVED = (
     Derived("p_battery", ACTIVE_POWER, "Battery power", ("p_charge", "p_discharge"), difference, first=True),
     Derived("p_grid", ACTIVE_POWER, "Grid power", ("p_to_user", "p_to_grid"), difference, first=True),
     Derived("p_house", ACTIVE_POWER, "House consumption", HOUSE_POWER, house_power, first=True, filled="p_load"),
-    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, total, first=True, late=PV_ENERGY_DAY[3:]),
+    Derived("e_pv_day", ENERGY_DAY, "PV energy today", PV_ENERGY_DAY, total, first=True, late=PV_ENERGY_DAY[3:],
+            stays=True),
     Derived("e_house_day", ENERGY_DAY, "House energy today", HOUSE_ENERGY, house_energy, filled="e_load_day",
             late=("e_load_day",)),
-    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, total, first=True, late=PV_ENERGY_ALL[3:]),
+    Derived("e_pv_all", ENERGY_TOTAL, "PV energy", PV_ENERGY_ALL, total, first=True, late=PV_ENERGY_ALL[3:],
+            stays=True),
 )
 # fmt: on
 

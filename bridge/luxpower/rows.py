@@ -153,6 +153,8 @@ class Derived(Field):
     alone does from then on, also at 0: it would seem to begin anew with each change of the source."""
     late: tuple[str, ...] = field(default=(), kw_only=True)
     """What only some models tell, behind the inputs: nothing is worked out while it was not read and may still be."""
+    stays: bool = field(default=False, kw_only=True)
+    """A sum of counters: what it was in the last whole cycle stays while the inputs are of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +287,8 @@ class Table:
         """Of each that a register may hold its key, that register's, and whether it counts."""
         self.late = tuple((row.key, row.late) for row in derived if row.late)
         """Of each that has to wait its key and what for."""
+        self.staying = tuple((row.key, row.inputs[0], _getter(row.inputs)) for row in derived if row.stays)
+        """Of each that stays its key, its first input, and what takes all of them out of all values."""
 
 
 class Layout:

@@ -6,11 +6,13 @@ value, and both ends of a time window, always come from one frame.
 
 A picture has one time, that of its oldest core value, and says how far apart its blocks are (`set_spread`). What is
 older than `max_age` is left out: its keys are None. A derived value uses inputs of one cycle only, or is that of the
-register which says it itself, where the firmware fills that.
+register which says it itself, where the firmware fills that. A sum of counters is that of the last whole cycle, while
+the next one is on its way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bridge.errors import ProtocolError
@@ -46,6 +48,15 @@ class Cover(NamedTuple):
 
     counting: tuple[int, ...]
     core: tuple[int, ...]
+
+
+class Sum(NamedTuple):
+    """A sum of counters as it was when all of them were of one cycle."""
+
+    value: Value
+    parts: tuple[Value, ...]
+    at: float
+    """No part of it is older."""
 
 
 class Word(NamedTuple):
@@ -86,6 +97,8 @@ class Store:
         """Counters that this firmware fills, of those that only some do."""
         self._given: set[str] = set()
         """What was ever more than nothing, of what only some models tell."""
+        self._sums: dict[str, Sum] = {}
+        """Those that stay, as they were worked out last."""
         self._last_at = self._began = float("-inf")
         self._round_over = False
         self.fields: tuple[Field, ...] = (*table.fields, SET_SPREAD) if table.core else table.fields
@@ -154,6 +167,7 @@ class Store:
         else:
             self._derive_apart(values, alive)
         self._leave_out_parts(values, now)
+        self._let_stay(values, alive, now)
         self._take_filled(values)
         for told in self._table.told:
             values[told.key] = told.rule(self.family)
@@ -191,8 +205,8 @@ class Store:
         values = plan.values(data)
         return values, keep_possible(plan, values)
 
-    def _is_young(self, block: Block, now: float) -> bool:
-        return self._max_age is None or now - block.at <= self._max_age
+    def _is_young(self, known: Block | Sum, now: float) -> bool:
+        return self._max_age is None or now - known.at <= self._max_age
 
     def _cover(self, alive: list[Block]) -> Cover:
         """Return which of these blocks, oldest first, some value is taken from; it follows from their shapes alone."""
@@ -229,6 +243,16 @@ class Store:
             if missing and (more_may_come or not self._given.isdisjoint(missing)):
                 values[key] = None
 
+    def _let_stay(self, values: dict[str, Value], alive: list[Block], now: float) -> None:
+        """Put in the last whole sum while its parts are of two cycles: all of them known, and none less than then."""
+        for key, first, inputs in self._table.staying:
+            value, parts, last = values[key], inputs(values), self._sums.get(key)
+            if value is not None:
+                newest = next(block.at for block in reversed(alive) if first in block.values)
+                self._sums[key] = Sum(value, parts, newest - self._cycle)
+            elif last is not None and self._is_young(last, now) and _none_less(parts, last.parts):
+                values[key] = last.value
+
     def _more_may_come(self, now: float) -> bool:
         """Whether what is not known may only be late: at the start, and behind an outage, until all was asked for."""
         return self._max_age is not None and not self._round_over and now - self._began <= self._max_age
@@ -249,3 +273,9 @@ class Store:
                 if key in times and not fits:
                     old.append(values[key])
             values[row.key] = row.rule(same, old)
+
+
+def _none_less(parts: Sequence[Value], then: Sequence[Value]) -> bool:
+    """Whether every part that was known then is known, and no less."""
+    pairs = zip(parts, then, strict=True)
+    return all(old is None or (isinstance(new, float) and isinstance(old, float) and new >= old) for new, old in pairs)

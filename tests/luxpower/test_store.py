@@ -183,7 +183,7 @@ def test_the_sum_of_the_strings_never_leaves_out_those_that_come_late() -> None:
         store.take(block(40, 20, {40: 30_000, 42: 30_000, 44: 30_000}), start + 1)
         store.take(block(200, 40, MORE_SUN), start + 2)
         told.append(seen(store, start + 2).values)
-    assert [values["e_pv_day"] for values in told] == [None, 36.0, None, 36.0, None, 36.0, None, 36.0]
+    assert [values["e_pv_day"] for values in told] == [None, *[36.0] * 3] * 2
     assert [values["e_pv_all"] for values in told] == [None, *[12000.0] * 3] * 2
     assert [values["p_pv"] for values in told] == [None, 4100] * 4
 
@@ -200,6 +200,32 @@ def test_the_sum_of_the_strings_is_told_once_no_more_can_come() -> None:
     for at in (330.0, 361.0):
         store.take(block(0, 40, HYBRID | SUN), at)
     assert seen(store, 361.0).values["p_pv"] == 3500, "nobody asks, and nothing came"
+
+
+def test_a_sum_of_counters_is_that_of_the_last_whole_cycle_until_the_next_one_is_whole() -> None:
+    store, told = inputs(max_age=60.0), []
+    for start, first, fourth in ((0.0, 100, 60), (30.0, 104, 63), (60.0, 0, 63), (62.0, 0, 0), (90.0, 1, 5)):
+        store.take(block(0, 40, HYBRID | SUN | {28: first}), start)
+        told.append(seen(store, start).values["e_pv_day"])
+        store.take(block(200, 40, MORE_SUN | {223: fourth}), start + 7)
+        told.append(seen(store, start + 7).values["e_pv_day"])
+    assert told == [None, 36.0, 36.0, 36.7, None, 26.3, 26.3, 20.0, 20.1, 20.6]
+
+
+def test_a_sum_of_counters_does_not_stay_where_a_part_is_refused_nor_beyond_its_age() -> None:
+    store = inputs(max_age=60.0)
+    for start in (0.0, 30.0):
+        store.take(block(0, 40, HYBRID | SUN), start)
+        store.take(block(200, 40, MORE_SUN), start + 7)
+        assert seen(store, start + 7).values["e_pv_day"] == 36.0
+    store.take(block(0, 40, HYBRID | SUN), 60.0)
+    assert seen(store, 60.0).values["e_pv_day"] == 36.0, "a whole cycle is 30 s old"
+    store.take(block(0, 40, HYBRID | SUN | {28: 30_000}), 70.0)
+    assert seen(store, 70.0).values["e_pv_day"] is None, "refused"
+    store.take(block(0, 40, HYBRID | SUN), 80.0)
+    assert seen(store, 80.0).values["e_pv_day"] == 36.0
+    assert seen(store, 81.0).values["e_pv_day"] is None, "10 s before the age limit, as its parts may be apart so far"
+    assert seen(store, 81.0).values["e_pv_day_4"] == 6.0
 
 
 @pytest.mark.parametrize("fault", ["a counter that goes back", "a power that cannot be", "a block that does not come"])
