@@ -402,9 +402,9 @@ class LxpDevice:
         return self._mirror
 
     def _tell_changes(self, inverter: Inverter, changed: Iterable[Changed]) -> None:
-        """Say what somebody else has set: the cloud, an app, the panel."""
+        """Say what somebody else has set: the cloud, an app, the panel. Of what is no inverter nobody knows."""
         records = self._context.records
-        for one in changed:
+        for one in changed if not inverter.family.stranger else ():
             if not self._may_tell():
                 continue
             log.info("%s: %s went from %s to %s, not set from here", inverter.unit.title, one.key, one.old, one.new)

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -304,6 +305,11 @@ def test_a_gridboss_is_no_inverter(
             assert house.device.root().controls == ()
             assert not [request for request in list(one.requests) if request.words]
             assert caplog.text.count("an EG4 GridBOSS") == 1
+            caplog.set_level(logging.INFO)
+            one.foreign_write(67, 55)
+            await_true(lambda: house.device.inverters[SERIAL].hold(67) == 55, 5, "it is read")
+            assert house.audit("changed") == [], "67 is another thing there"
+            assert "not set from here" not in caplog.text
 
 
 def test_nothing_is_told_before_the_model_was_read_and_nothing_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
