@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.fields import Channel, Field, Reading, Unit, Value
-from bridge.luxpower.blocks import Blocks, Piece
+from bridge.luxpower.blocks import GROUP, Blocks, Piece
 from bridge.luxpower.changes import Changes
 from bridge.luxpower.derived import power_unit
 from bridge.luxpower.frame import Function, Registers
@@ -190,7 +190,7 @@ class Inverter:
         """Return what to ask for to hear of the battery packs, whole slots each; nothing once that was refused."""
         if not self.has_battery_block:
             return []
-        largest = max(piece.length for piece in self.inputs.pieces)
+        largest = max((piece.length for piece in self.inputs.pieces), default=GROUP)
         at_once = min(max(largest // SLOT_WORDS, 1), SLOTS)
         slots = range(0, SLOTS, at_once)
         return [Piece(FIRST_SLOT + slot * SLOT_WORDS, min(at_once, SLOTS - slot) * SLOT_WORDS) for slot in slots]

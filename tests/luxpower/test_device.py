@@ -259,6 +259,14 @@ def test_what_the_configuration_says_of_the_model_counts_more_than_its_code() ->
         assert told not in sent
 
 
+def test_an_inverter_that_refuses_all_inputs_is_asked_for_packs_without_a_crash() -> None:
+    with eager(model="eg4") as one:
+        one.inverters[0].model = dataclasses.replace(one.inverters[0].model, inputs=0)
+        with site(one, packs=True, inverter=SERIAL, datalogger=DATALOG) as house:
+            await_true(lambda: {5002, 5062} <= {request.number for request in list(one.requests)}, 5, "the packs")
+            assert house.publisher.crashes == 0
+
+
 def test_an_inverter_that_is_busy_at_first_is_asked_for_its_model_again() -> None:
     with eager(model="lxp12k") as one:
         one.faults.holds_refused = 6
