@@ -40,6 +40,9 @@ LOOK_EVERY = 0.1
 CORRECT_EVERY = 1.0
 """Seconds between two corrections of the LWT at least."""
 DONE = ("done", "unchanged")
+LONGEST_PATH = 100
+"""Characters of a command behind the stick's serial number; there is none with more. A topic can have so many that the
+one of its result is none any more."""
 ONLINE, OFFLINE = b"online", b"offline"
 
 
@@ -203,6 +206,9 @@ class LxpBridgeSink:
         target, _, path = message.topic.removeprefix(f"{self.namespace}/cmd/").partition("/")
         if message.retained:
             self.complaints.tell(message.topic, RETAINED)
+            return
+        if len(path) > LONGEST_PATH:
+            self.complaints.tell(message.topic, "there is no such command")
             return
         with self._lock:
             meant = [(d, datalog) for d, datalog in self._datalogs.items() if target in ("all", datalog)]

@@ -317,6 +317,18 @@ def test_a_command_for_another_stick_reaches_nobody() -> None:
     assert answers(sink) == []
 
 
+@pytest.mark.parametrize("target", [DATALOG, "all"])
+def test_e3_a_command_with_a_topic_too_long_for_its_result_is_not_taken(target: str) -> None:
+    inbox = Inbox()
+    sink = alone({"one": Served(inbox, LxpBridge(), DATALOG)})
+    head = f"lxp/cmd/{target}/"
+    sink._on_message(arrived(head + "x" * (65_535 - len(head))))
+    assert inbox.take() is None
+    assert answers(sink) == []
+    sink._on_message(arrived(f"lxp/cmd/{DATALOG}/set/discharge_cutoff_soc_limit_pct"))
+    assert isinstance(inbox.take(), Foreign)
+
+
 # -- who is in the namespace
 
 
