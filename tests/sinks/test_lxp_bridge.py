@@ -309,6 +309,18 @@ def test_a_flood_is_answered_fail_and_kept_out() -> None:
     assert answers(sink) == [(f"lxp/result/{DATALOG}/set/hold/64", b"FAIL")]
 
 
+def test_e6_a_command_from_a_flood_may_be_old_and_is_answered_fail() -> None:
+    inbox = Inbox()
+    sink = alone({"one": Served(inbox, LxpBridge(), DATALOG)})
+    sink.broker.flooded = True
+    sink._on_message(arrived(f"lxp/cmd/{DATALOG}/set/ac_charge", b"on"))
+    assert inbox.take() is None
+    assert answers(sink) == [(f"lxp/result/{DATALOG}/set/ac_charge", b"FAIL")]
+    sink.broker.flooded = False
+    sink._on_message(arrived(f"lxp/cmd/{DATALOG}/set/ac_charge", b"on"))
+    assert isinstance(inbox.take(), Foreign)
+
+
 def test_a_command_for_another_stick_reaches_nobody() -> None:
     inbox = Inbox()
     sink = alone({"one": Served(inbox, LxpBridge(), DATALOG)})
