@@ -488,7 +488,8 @@ class LxpDevice:
     def _round(self) -> Iterator[Reading | None]:
         """Ask for all inputs, then for as many holding registers as are due and fit. Raises NoReply."""
         started = time.monotonic()
-        self._round_due = max(self._round_due + self._asking, started)
+        wanted_now = started - self._round_due > self._asking  # and not as the next in time
+        self._round_due = (started if wanted_now else self._round_due) + self._asking
         answered = False
         for inverter in list(self.inverters.values()):
             complete = True

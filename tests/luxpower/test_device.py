@@ -178,6 +178,20 @@ def test_a_refresh_asks_everything_now() -> None:
         await_true(lambda: len(one.requests) >= before + 5, 2, "a new round")
 
 
+def test_a_start_and_a_refresh_make_one_round_each() -> None:
+    with eager(model="acs") as one, site(one, interval=60.0) as house:
+        await_true(lambda: house.told(Channel.SETTINGS), 5, "the first round")
+        house.put(Refresh())
+
+        def rounds() -> int:
+            return [(request.function, request.number) for request in list(one.requests)].count((4, 0))
+
+        await_true(lambda: rounds() >= 2, 5, "the second")
+        polls = house.publisher.tally.polls
+        await_true(lambda: house.publisher.tally.polls > polls + 5, 5, "time for more")
+        assert rounds() == 2
+
+
 def test_nothing_is_asked_when_the_interval_is_zero(stick: LxpSimulator) -> None:
     with site(stick, interval=0.0) as house:
         house.await_states(3)
