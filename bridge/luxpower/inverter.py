@@ -92,8 +92,13 @@ class Inverter:
 
     @property
     def known(self) -> bool:
-        """Whether its model was read, also as nothing, or never will be."""
-        return self.code is not None or self.asked_all or all(self.hold(at) is not None for at in MODEL)
+        """Whether its model was read, or never will be."""
+        return self.asked_all or self.model_read
+
+    @property
+    def model_read(self) -> bool:
+        """Whether its model was read, also as nothing."""
+        return self.code is not None or all(self.hold(at) is not None for at in MODEL)
 
     @property
     def model_piece(self) -> Piece | None:

@@ -15,7 +15,7 @@ from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Reading, Unit
 from bridge.inbox import SetSetting
 from bridge.luxpower.frame import EXCEPTIONS, Function, Read, Refused, Write, WriteMany
-from bridge.luxpower.inverter import Inverter
+from bridge.luxpower.inverter import MODEL, Inverter
 from bridge.luxpower.options import Options
 from bridge.luxpower.raw_setting import raw_setting
 from bridge.luxpower.reader import Asker
@@ -157,9 +157,11 @@ class _Wires:
     def __init__(self, stick: Stick, inverter: Inverter) -> None:
         self._stick = stick
         self._inverter = inverter
+        self._model_asked = False
         self.prefix = f"{inverter.unit.path} " if inverter.unit.path else ""
 
     def read(self, function: int, first: int, count: int) -> Wire[tuple[int, ...]]:
+        yield from self._ask_model()
         _refuse_stranger(self._inverter)  # a command may be older than what is known of the model
         question = Read(self._datalog(), self._inverter.serial, function, first, count)
         reply = yield from self._stick.asker.ask_afresh(question)
@@ -171,6 +173,15 @@ class _Wires:
         if len(words) < count:
             raise ProtocolError("length", f"{len(words)} registers from {first} on, not {count}")
         return words[:count]
+
+    def _ask_model(self) -> Wire[None]:
+        """Ask what it is where nobody has: that is no round's business where nothing is polled."""
+        if self._model_asked or self._inverter.model_read:
+            return
+        question = Read(self._datalog(), self._inverter.serial, Function.READ_HOLD, MODEL[0], MODEL[-1] - MODEL[0] + 1)
+        if (yield from self._stick.asker.ask(question)) is None:
+            raise NoReply("its model: no answer")
+        self._model_asked = True
 
     def write(self, first: int, old: tuple[int, ...], new: tuple[int, ...]) -> Wire[None]:
         permit(first, old, new)

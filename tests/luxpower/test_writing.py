@@ -541,16 +541,28 @@ def test_a_model_that_is_not_known_yet_is_no_wrong_model(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_command_that_waits_for_the_model_is_not_carried_out_on_a_gridboss(tmp_path: Path, sync: bool) -> None:
-    with quiet(model="eg4", turnaround=0.05) as one:
+    with quiet(model="eg4", turnaround=0.2) as one:
         one.inverters[0].holds[19] = 50
         one.inverters[0].clock_offset = -3600.0
         with site(one, tmp_path, **MAY, inverter=SERIAL, datalogger=DATALOG, time_sync=sync) as house:
             await_true(lambda: house.device is not None and house.device.connected, 5, "a connection")
-            if not sync:
-                house.send("charge_rate_pct", "80")
-            result = house.await_results(1)[0]
+            result = house.set("charge_rate_pct", "80")
             assert (result["outcome"], "GridBOSS" in result["reason"]) == ("refused", True)
+            await_true(lambda: house.publisher.tally.polls > 5, 5, "time for more")
             assert written(one) == []
+
+
+def test_where_nothing_is_polled_the_model_is_read_before_a_setting_is_written(tmp_path: Path) -> None:
+    with eager(model="eg4") as one, site(one, tmp_path, **MAY | {"interval": 0.0}) as house:
+        house.await_states(1)
+        assert house.set("charge_rate_pct", "80")["outcome"] == "done"
+        assert house.device.inverters[SERIAL].device_type == 2092
+        one.inverters[0].holds[19] = 50
+        with site(one, tmp_path / "other", **MAY | {"interval": 0.0}) as other:
+            other.await_states(1)
+            result = other.set("charge_rate_pct", "70")
+            assert (result["outcome"], "GridBOSS" in result["reason"]) == ("refused", True)
+    assert written(one) == [(64, (80,))]
 
 
 def interrupt(folder: Path, stick: LxpSimulator, setting: str, text: str) -> None:
