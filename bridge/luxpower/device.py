@@ -551,6 +551,7 @@ class LxpDevice:
 
     def _answer_commands(self) -> Iterator[Reading | None]:
         """Do what people asked for, between any two questions of our own."""
+        yield None  # a question may have given nothing to tell, and what they ask for is heard here alone
         yield from self._let_go()
         known = list(self.inverters.values()) if self.datalog is not None else []
         yield from self._demands.answer(known)

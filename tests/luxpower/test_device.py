@@ -402,6 +402,16 @@ def test_t8_the_password_of_the_panel_is_never_told() -> None:
         assert "hold_225" not in words
 
 
+def test_what_is_asked_for_while_settings_are_read_does_not_wait_for_all_of_them() -> None:
+    with quiet(model="lxp12k", turnaround=0.1) as one, site(
+        one, inverter=SERIAL, datalogger=DATALOG, interval=60.0
+    ) as house:
+        await_true(lambda: (Function.READ_HOLD, 40) in [(r.function, r.number) for r in list(one.requests)], 5, "some")
+        house.put(ReadRegisters("input", 4, 1))
+        house.await_settings()
+        assert len(house.told(Channel.REGISTERS)) == 1
+
+
 def test_a_read_that_is_refused_says_why() -> None:
     with eager(model="acs") as one, site(one, interval=60.0) as house:
         house.await_online()
