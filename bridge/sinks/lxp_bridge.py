@@ -118,9 +118,11 @@ class LxpBridgeSink:
     # -- readings, from any device's thread
 
     def take(self, device: str, reading: Reading) -> None:
+        if device not in self._devices:
+            return  # of another namespace perhaps, whose own sink tells of it
         if isinstance(reading.tag, ResultOf) and (outcome := reading.values.get("outcome")) is not None:
             self._answer(reading.tag, outcome in DONE)
-        if reading.channel is not Channel.COMPAT or device not in self._devices or reading.topic is None:
+        if reading.channel is not Channel.COMPAT or reading.topic is None:
             return
         self._announce(device, reading.unit)
         topic = f"{self.namespace}/{reading.unit.path}/{reading.topic}"

@@ -300,6 +300,18 @@ def test_only_what_was_proven_is_ok(outcome: str, text: bytes) -> None:
     assert answers(sink) == [(f"lxp/result/{DATALOG}/set/hold/64", text)]
 
 
+def test_a_result_is_told_in_its_own_namespace_and_in_no_other() -> None:
+    inbox = Inbox()
+    house = alone({"one": Served(inbox, LxpBridge(), DATALOG)})
+    attic = alone({"two": Served(Inbox(), LxpBridge(namespace="attic"), "BA00000002")})
+    house._on_message(arrived(f"lxp/cmd/{DATALOG}/set/hold/64"))
+    command = inbox.take()
+    assert isinstance(command, Foreign)
+    for sink in (house, attic):  # each is given the readings of all devices
+        sink.take("one", Reading(NOBODY, {"outcome": "done"}, 0.0, channel=Channel.RESULT, tag=command.tag))
+    assert (len(answers(house)), answers(attic)) == (1, [])
+
+
 def test_a_flood_is_answered_fail_and_kept_out() -> None:
     inbox = Inbox()
     sink = alone({"one": Served(inbox, LxpBridge(), DATALOG)})
