@@ -379,7 +379,7 @@ class LxpDevice:
             yield reading
             if reading is inverter.reading and self._totals is not None:
                 yield self._totals.add_up(list(self.inverters.values()), time.monotonic())
-        if self._options.compat and self._datalog_sure and not inverter.family.stranger:
+        if self._options.compat and self._datalog_sure and not (inverter.puzzling or inverter.family.stranger):
             yield from self._mirror_of(inverter, frame.datalog_serial).of(frame, at, inverter.state_in(readings))
 
     def _say_stranger(self, inverter: Inverter) -> None:

@@ -106,7 +106,8 @@ class Inverter:
         return next((piece for piece in self.holds.pieces if piece.first <= MODEL[0] < piece.end), None)
 
     @property
-    def _puzzling(self) -> bool:
+    def puzzling(self) -> bool:
+        """Whether nothing is to be told of it yet: it may be no inverter, and there is still time to find out."""
         return not (self.known or self._waited or self.model_piece is None)
 
     @property
@@ -125,7 +126,7 @@ class Inverter:
 
     def hold_back(self, frame: Registers, at: float) -> bool:
         """Keep inputs that may mean something else, since nobody knows yet what this is; return whether they do."""
-        if frame.function != Function.READ_INPUT or not self._puzzling:
+        if frame.function != Function.READ_INPUT or not self.puzzling:
             return False
         self._learn_size(frame)
         if len(self.held) < MOST_HELD:
@@ -134,7 +135,7 @@ class Inverter:
 
     def let_go(self, since: float) -> list[tuple[Registers, float]]:
         """Return what was held back once the model is known, or cannot be read, or was waited for `since` then."""
-        if not self.held or (self._puzzling and self.held[0][1] > since):
+        if not self.held or (self.puzzling and self.held[0][1] > since):
             return []
         self._waited = True
         held, self.held = self.held, []
