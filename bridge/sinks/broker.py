@@ -233,6 +233,8 @@ class Broker:
             if session.accepted and not session.subscribing:
                 with self._lock:
                     session.subscribe(self._subscriptions, self._at_once)
+            if session.arrived:
+                began = time.monotonic()  # it is at it: all that it retains comes before its last answer
             self._hand_out(session)  # first what the broker retained: it may say what is not true any more
             if session.subscribed and not session.online:
                 self._go_online(session)

@@ -180,6 +180,19 @@ def test_t18_a_foreign_online_on_any_number_of_topics_keeps_no_bank_silent(
     assert site.recorder.on("b/x0/availability") == []
 
 
+def test_t18_retained_availabilities_that_take_long_to_read_keep_nobody_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        site.recorder.client.publish(f"b/strange{number}/availability", b"offline", 1, True)
+    retained(site, "b/last/availability", b"offline")
+    monkeypatch.setattr(broker, "MOST_IN_WINDOW", 10)  # a hundred a second, not 2000
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(broker, "FIRST_ANSWER_SECONDS", 1.0)
+    sink = site.start()
+    await_true(lambda: sink.broker.connected, 8, "connected")
+
+
 def test_t18_what_is_given_up_for_a_bound_is_told_once(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
