@@ -134,6 +134,7 @@ def small_place(tmp_path: Path) -> Iterator[Path]:
 
 
 FILL = """
+logging.getLogger().handlers[0].setLevel("WARNING")  # else stderr drops lines, too, where its reader is slow
 for n in range(5000):
     log.info("line %06d %s", n, "x" * 100)
 print(logs.dropped())
