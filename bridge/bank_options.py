@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 from bridge.config import BankEntry, Config, fixed_topic, level
@@ -62,10 +63,23 @@ def warnings(config: Config) -> Iterator[str]:
         yield f"banks {', '.join(steering)} all send a charge voltage; one GX that sees two of them raises an alarm"
     for bank in banks:
         for device in config.devices:
+            if device.name not in bank.from_:
+                continue
+            interval, true_for = getattr(device, "interval", 0.0), min(bank.max_age, _own_age(device))
+            if 2 * interval > true_for:
+                yield (f"{device.name} is read every {interval:g} s, but {bank.name} takes its modules for silent after"
+                       f" {true_for:g} s, so it pauses over one lost reading or never begins; set its interval to"
+                       f" {true_for / 3:g}")  # fmt: skip
             every = getattr(device, "limits_interval", 0.0)
-            if device.name in bank.from_ and every > bank.raise_after:
+            if every > bank.raise_after:
                 yield (f"{device.name} reads limits every {every:g} s only, so a single damaged answer could raise one"
                        f" in {bank.name}; set its raise_after to {2 * every:g}")  # fmt: skip
+
+
+def _own_age(device: DeviceOptions) -> float:
+    """Return the configured age limit of a device's readings, infinity for one that it sets itself."""
+    told = getattr(device, "max_age", None)
+    return inf if told is None else float(told)
 
 
 def steers(bank: Bank, number: int) -> bool:

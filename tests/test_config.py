@@ -812,6 +812,15 @@ def test_a_bank_that_cannot_be_is_refused(tmp_path: Path, lines: str, complaint:
     assert complaint in " ".join(problems(tmp_path, GOOD + lines))
 
 
+@pytest.mark.parametrize(("interval", "warned"), [(1, False), (15, False), (16, True), (60, True)])
+def test_a_bank_whose_device_is_read_too_rarely_for_it_is_warned_of(
+    tmp_path: Path, interval: int, warned: bool
+) -> None:
+    found = loaded(tmp_path, BANK.replace("port: hid\n", f"port: hid\n    interval: {interval}\n", 1)).warnings
+    told = f"roof is read every {interval} s, but bank takes its modules for silent after 30 s"
+    assert [told in warning for warning in found] == [True] * warned
+
+
 def test_two_banks_that_steer_are_warned_of_and_further_ones_do_not_by_default(tmp_path: Path) -> None:
     second = "  - {name: pack, from: [roof], topic: battery/two%s}\n"
     assert loaded(tmp_path, BANK + second % "").warnings == ()
