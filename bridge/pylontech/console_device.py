@@ -50,6 +50,8 @@ CELLS_SHARE = 4.0
 the rounds, and others are asked too."""
 URGENT = frozenset(field.key for field in (*v.CELL_EXTREMES, k.COLDEST, k.HOTTEST))
 """What chargers go by of all that cells tell."""
+SIZE_LASTS = 3600.0
+"""Seconds for which a module's capacity is true, which hardly ever changes."""
 TOGETHER = 5.0
 """Seconds within which cells and the module's voltage belong together."""
 
@@ -422,7 +424,22 @@ class ConsoleReader(ABC):
         fields = question.fields(reply.values)
         if question.name == "bat":
             return self._file_cells(task.position, question.source, reply, fields)
+        if question.name == "pwr":
+            return self._file_size(task.position, question.source, reply, fields)
         return self._file(task.position, question.source, reply, fields)
+
+    def _file_size(
+        self, position: int, source: Source, reply: Reply[Values], fields: Sequence[Field]
+    ) -> Reading | None:
+        """Take what `pwr n` told; its capacity stays true when the rest is too old.
+
+        By capacities the modules' states of charge make the stack's: it must not jump when a module is asked late.
+        """
+        reading, size = self._file(position, source, reply, fields), reply.values.get(k.TOTAL.key)
+        if reading is None or size is None:
+            return reading
+        lasting = Source("size", SIZE_LASTS, lasting=True)
+        return self._file(position, lasting, Reply({k.TOTAL.key: size}, reply.at), fields)
 
     def _confirm_limits(self, task: Task, reply: Reply[Values]) -> Reply[Values]:
         """Return limits as told; where one is higher than before, it is asked at once again and the lower one counts.

@@ -435,6 +435,20 @@ def test_what_chargers_go_by_is_true_for_no_longer_than_the_modules_reading(rig:
     check(one)
 
 
+def test_the_stacks_charge_is_weighted_by_capacity_also_while_a_module_does_not_tell_it(rig: Make) -> None:
+    one = rig(modules=["US5000", "US2000C"])
+    one.sim.stack.power, one.sim.stack.modules[1].soc, one.sim.stack.modules[2].soc = 0.0, 80.0, 20.0
+    one.settle()
+    one.poll(4)
+    soc = states(one.readings)[-1]["soc"]
+    module = one.device._units.places["2"]
+    module.forget(next(told.source for name, told in module._told.items() if name == "pwr N"))
+    one.sim.faults.only, one.sim.faults.silent = b"pwr 2", True
+    new = states(one.poll(3))
+    assert [state["soc"] for state in new] == [soc] * len(new)
+    assert states(one.readings, one.serial(2))[-1]["power_events"] is None
+
+
 def test_a_busy_module_is_no_module_without_a_name(rig: Make) -> None:
     one = rig(modules=2)
     one.sim.faults.busy, one.sim.faults.busy_with_success = frozenset({2}), True
