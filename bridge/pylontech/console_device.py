@@ -45,7 +45,7 @@ FOREVER = float("inf")
 ROUNDS_SHARE, OTHERS_SHARE = 3.0, 2.0
 """Which part of the age limit an answer may take to begin: of a round's own question, of all others. So one of each
 may be lost, one after the other, before what the round told last is too old."""
-CELLS_SHARE = 4.0
+CELLS_SHARE = 5.0
 """How much longer than their answers alone the cells of all modules take to be read once: half of the time belongs to
 the rounds, and others are asked too."""
 URGENT = frozenset(field.key for field in (*v.CELL_EXTREMES, k.COLDEST, k.HOTTEST))

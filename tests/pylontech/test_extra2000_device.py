@@ -234,7 +234,7 @@ def test_readings_stay_true_for_longer_where_the_cells_of_all_take_longer(rig: M
     for position in (1, 2):
         one.device._tasks["bat", position].took = 8.0
     one.device._lengthen_age()
-    assert 65.0 in {reading.unit.max_age for reading in one.poll()}
+    assert 85.0 in {reading.unit.max_age for reading in one.poll()}
     one.poll_until(lambda new: new and new[-1].unit.max_age == 30.0)
     assert rig({"max_age": 20.0}, modules=1).device._settings.lengthened is False
 
@@ -247,7 +247,7 @@ def test_how_long_readings_stay_true_is_known_with_the_first_cells(rig: Make) ->
         one.device._watches.pop(position, None)
     one.device._tasks["bat", 1].took = 4.0
     one.device._lengthen_age()
-    assert one.device._max_age == 65.0
+    assert one.device._max_age == 85.0
 
 
 # -- the defects
