@@ -156,6 +156,8 @@ class Bank:
         self._silent: dict[str, int] = dict.fromkeys(rules.devices, 1)
         """How many modules of each device are not there; a device without any misses one."""
         self._stacks: dict[str, list[Reading]] = {device: [] for device in rules.devices}
+        self._stating: set[str] = set()
+        """Devices that stated limits for each of their modules twice."""
         self._speaking = False
         self._last: Data | None = None
         self._patience_ends: float | None = None
@@ -260,9 +262,15 @@ class Bank:
                     self._stack_sizes[device] = int(sum(count for count in counts if count is not None))
 
     def _inherited(self, device: str, values: Mapping[str, Value]) -> Values:
-        """Return the limits that a stack states for each of its modules, where those do not tell their own."""
+        """Return the limits that a stack states for each of its modules, where those do not tell their own.
+
+        One that stated them once has not begun to: until it is confirmed, what is configured stands as before.
+        """
         known = self._stacks[device]
-        if not any(stack_key.key in one.values for one in known for stack_key, _ in k.INHERITED[:2]):
+        stating = [one for one in known if any(stack_key.key in one.values for stack_key, _ in k.INHERITED[:2])]
+        if len(stating) == 2:
+            self._stating.add(device)
+        if not stating or device not in self._stating:
             return {}
         result: Values = {}
         for stack_key, key in k.INHERITED:

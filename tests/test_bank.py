@@ -302,6 +302,20 @@ def test_a_limit_of_the_stack_needs_two_of_its_readings_like_any_other() -> None
     assert [rig.step().state["charge_current_limit"] for _ in range(3)] == [10.0] * 3
 
 
+def test_limits_that_a_stack_begins_to_state_lower_the_configured_ones_no_further_than_they_say() -> None:
+    """A console is asked for them when the modules are long read; not known in between, they gave one module's 20 A."""
+    limits = Limits(raise_after=0, module_charge_current=20.0, module_discharge_current=20.0)
+    rig = Rig("1", "2", expected=2, limits=limits)
+    for place, one in rig.modules.items():
+        rig.modules[place] = without(one, "charge_current_limit", "discharge_current_limit")
+    rig.step(5)
+    rig.modules["bus", ""] = {"module_charge_current_limit": 15.0, "module_discharge_current_limit": 25.0}
+    given = [rig.step().state for _ in range(6)]
+    assert [(one["charge_current_limit"], one["discharge_current_limit"]) for one in given] == (
+        [(40.0, 40.0)] + [(30.0, 40.0)] * 5
+    )  # fmt: skip
+
+
 def test_readings_that_lack_a_needed_value_confirm_nothing() -> None:
     rig = speaking("2", "3")
     rig.set("3", soc=None)
