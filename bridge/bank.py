@@ -250,12 +250,16 @@ class Bank:
         return chosen
 
     def _take_stacks(self, readings: Readings, now: float) -> None:
-        """Keep the last two readings of each device itself: a limit that it states for all its modules needs both."""
+        """Keep the last two readings of each device itself: a limit that it states for all its modules needs both.
+
+        As long as the last one is young, if the one before was when it came: rounds may take half of the age limit.
+        """
         for device, kept in self._stacks.items():
             newest = readings.get((device, ""))
             if newest is not None and (not kept or newest.at > kept[-1].at):
-                kept[:] = [*kept[-1:], newest]
-            kept[:] = [one for one in kept if self._young(one, now)]
+                kept[:] = [*(one for one in kept[-1:] if self._young(one, newest.at)), newest]
+            if kept and not self._young(kept[-1], now):
+                kept.clear()
             if kept:
                 counts = [key.number(kept[-1].values) for key in (k.MODULES_ONLINE, k.MODULES_OFFLINE)]
                 if None not in counts:

@@ -302,6 +302,19 @@ def test_a_limit_of_the_stack_needs_two_of_its_readings_like_any_other() -> None
     assert [rig.step().state["charge_current_limit"] for _ in range(3)] == [10.0] * 3
 
 
+def test_limits_of_a_stack_whose_rounds_take_long_hold_from_one_to_the_next() -> None:
+    """Of its two last readings one is too old for most of the time; that one was true when the other came."""
+    rig = Rig("1", expected=1)
+    rig.modules["bus", "1"] = without(state(), "charge_current_limit", "discharge_current_limit")
+    root: dict[str, Value] = {"module_charge_current_limit": 10.0, "module_discharge_current_limit": 25.0}
+    given = []
+    for _ in range(8):
+        rig.board["bus", ""] = reading("", root, rig.now, max_age=5.0)
+        given += [rig.step().state["charge_current_limit"] for _ in range(4)]
+    assert given[-20:] == [10.0] * 20
+    assert rig.step(4).state["charge_current_limit"] == 0.0, "silent for longer than that"
+
+
 def test_limits_that_a_stack_begins_to_state_lower_the_configured_ones_no_further_than_they_say() -> None:
     """A console is asked for them when the modules are long read; not known in between, they gave one module's 20 A."""
     limits = Limits(raise_after=0, module_charge_current=20.0, module_discharge_current=20.0)
