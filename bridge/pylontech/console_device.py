@@ -15,17 +15,27 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bridge import battery as k
 from bridge.devices import Context
 from bridge.errors import LinkError, NoReply, ProtocolError
-from bridge.fields import TEXT, Field, Level, Reading
-from bridge.pylontech import console, console_cells, stack
+from bridge.fields import Field, Reading
+from bridge.pylontech import console, stack
 from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Console, Reply
 from bridge.pylontech.console_frame import Refusal
+from bridge.pylontech.console_tasks import (
+    LIMITS,
+    OTHERS_SHARE,
+    REFUSED_FOR,
+    ROUNDS_SHARE,
+    SILENT_FOR,
+    Settings,
+    Task,
+    questions_of,
+    settings_of,
+)
 from bridge.pylontech.plausible import Watch, check_cells
 from bridge.pylontech.units import Module, Source, Units, age_limit
 from bridge.pylontech.values import Values, number
@@ -35,16 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SILENT_FOR, REFUSED_FOR = 10.0, 3600.0
-"""Seconds before a question is asked again that was not answered (doubled each time), or is not known there."""
-EVENTS_INTERVAL, LIMITS_INTERVAL = 10.0, 5.0
-"""Seconds at least between readings of events and of limits: on a console these share the line with `pwr`."""
-LIMITS = "pwrsys"
-"""The question that tells what the stack allows."""
-FOREVER = float("inf")
-ROUNDS_SHARE, OTHERS_SHARE = 3.0, 2.0
-"""Which part of the age limit an answer may take to begin: of a round's own question, of all others. So one of each
-may be lost, one after the other, before what the round told last is too old."""
 CELLS_SHARE = 5.0
 """How much longer than their answers alone the cells of all modules take to be read once: half of the time belongs to
 the rounds, and others are asked too."""
@@ -55,151 +55,7 @@ SIZE_LASTS = 3600.0
 TOGETHER = 5.0
 """Seconds within which cells and the module's voltage belong together."""
 
-CLOCK = Field("clock", TEXT, "Battery's clock", level=Level.DIAGNOSTIC)
-
 T = TypeVar("T")
-Read: TypeAlias = Callable[[Sequence[str], int], Values]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a console is read. Times in seconds; `modules` None: those that are there."""
-
-    name: str
-    port: str
-    baud: int
-    login: bool
-    modules: tuple[int, ...] | None
-    interval: float
-    cells: float
-    events: float
-    limits: float
-    counters: float
-    identity: float
-    max_age: float
-    lengthened: bool = False
-    """Whether readings stay true for longer where the cells of all modules take longer to be read."""
-
-
-def settings_of(options: Options) -> Settings:
-    """Return the settings of a `link: console`."""
-    return Settings(
-        name=options.name,
-        port=options.port,
-        baud=options.baud,
-        login=options.login,
-        modules=None if options.modules == "auto" else tuple(sorted(set(options.modules))),
-        interval=options.interval,
-        cells=options.cells_interval,
-        events=max(EVENTS_INTERVAL, options.alarms_interval),
-        limits=max(LIMITS_INTERVAL, options.limits_interval),
-        counters=options.settings_interval,
-        identity=options.identity_interval,
-        max_age=options.max_age or max(15.0, 3 * options.interval),
-    )
-
-
-def documented_fields() -> dict[str, tuple[Field, ...]]:
-    """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells."""
-    module = {item.key: item for item in (*console_cells.module_fields(16), *console_cells.health_fields(16))}
-    root = {item.key: item for item in (*stack.FIELDS, *console.PWRSYS_FIELDS, CLOCK)}
-    return {"stack on the console": tuple(root.values()), "module on the console": tuple(module.values())}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One command beside the round's own: how its lines are read, what they announce, how often it is asked.
-
-    Its answer is true for `max_age` seconds.
-    """
-
-    name: str
-    read: Read
-    fields: Callable[[Values], Sequence[Field]]
-    interval: float
-    max_age: float
-    of_module: bool = True
-
-    @property
-    def source(self) -> Source:
-        return Source(f"{self.name} N", self.max_age, lasting=self.name == "info", watched=self.name == "pwr")
-
-
-def _questions(settings: Settings) -> tuple[Question, ...]:
-    """Return the questions that are asked now and then, the most urgent first."""
-    slow = {
-        interval: max(60.0, 3 * settings.max_age, 4 * interval)
-        for interval in (settings.cells, settings.events, settings.counters)
-    }
-    cells, events, counters = settings.cells, settings.events, settings.counters
-    limits = max(settings.max_age, 3 * settings.limits)
-    # fmt: off
-    return (
-        Question("info", console.identity, lambda _: console.INFO_FIELDS, settings.identity, FOREVER),
-        Question(LIMITS, _system, lambda _: console.PWRSYS_FIELDS, settings.limits, limits, False),
-        Question("pwr", console.module, lambda _: console.PWR_N_FIELDS, events, slow[events]),
-        Question("bat", _cells, _cell_fields, cells, slow[cells]),
-        Question("stat", console.statistics, lambda _: console.STAT_FIELDS, counters, slow[counters]),
-        Question("soh", console_cells.health, _health_fields, counters, slow[counters]),
-        Question("time", _clock, lambda _: (CLOCK,), counters, slow[counters], False),
-    )
-    # fmt: on
-
-
-def _system(lines: Sequence[str], _position: int) -> Values:
-    return console.system(lines)
-
-
-def _cells(lines: Sequence[str], _position: int) -> Values:
-    return console_cells.cells(lines)
-
-
-def _clock(lines: Sequence[str], _position: int) -> Values:
-    return {CLOCK.key: console.clock(lines)}
-
-
-def _cell_fields(values: Values) -> Sequence[Field]:
-    return console_cells.cell_fields(sum(key.endswith(f"_{console_cells.CELL_SOC.key}") for key in values))
-
-
-def _health_fields(values: Values) -> Sequence[Field]:
-    return console_cells.health_fields(sum(key.endswith(f"_{console_cells.SOH_COUNT.key}") for key in values))
-
-
-@dataclass(slots=True)
-class Task:
-    """A question about one position (None: the stack): when it is due, and how long its answer took last time."""
-
-    question: Question
-    position: int | None
-    due: float = 0.0
-    pause: float = SILENT_FOR
-    took: float = 0.2
-    bare: bool = False
-    """Whether the console knows the command only without a number, as a US3000D does for its master."""
-
-    @property
-    def failed(self) -> bool:
-        return self.pause > SILENT_FOR
-
-    def urgent(self, now: float) -> bool:
-        """Whether chargers go by the answer, and it is a third as old as it may be."""
-        question = self.question
-        return question.name == LIMITS and now - self.due >= question.max_age / ROUNDS_SHARE - question.interval
-
-    def answered(self, began: float) -> None:
-        now = time.monotonic()
-        self.took, self.pause, self.due = now - began, SILENT_FOR, now + self.question.interval
-
-    def put_off(self, most: float = REFUSED_FOR) -> None:
-        self.due, self.pause = time.monotonic() + min(self.pause, most), min(2 * self.pause, REFUSED_FOR)
-
-    def lost(self) -> None:
-        """Note that there was no answer that can be read: it is asked behind the next round, then after pauses."""
-        if self.failed:
-            self.put_off()
-        else:
-            self.pause *= 2
 
 
 class ConsoleReader(ABC):
@@ -221,7 +77,7 @@ class ConsoleReader(ABC):
         self._max_age = settings.max_age
         self._questions = [
             question
-            for question in _questions(settings)
+            for question in questions_of(settings)
             if question.name in self.ASKED and (settings.login or question.name != LIMITS)
         ]
         self._units = Units(settings.name, settings.max_age)
@@ -387,11 +243,11 @@ class ConsoleReader(ABC):
             except Refusal as err:
                 yield self._refused(task, err)
             except ProtocolError:
-                task.lost()
+                task.lost(time.monotonic())
                 yield None
             except NoReply as err:
                 log.debug("%s: %s", self._settings.name, err)
-                task.lost()
+                task.lost(time.monotonic())
                 return  # there may be nobody to talk to: the next round sees
 
     def _may_ask(self, task: Task) -> bool:
@@ -410,7 +266,7 @@ class ConsoleReader(ABC):
         began = time.monotonic()
         read: Callable[[Sequence[str]], Values] = lambda lines: question.read(lines, position or 0)  # noqa: E731
         reply = self._ask(question.name, None if task.bare else position, read, tries=1 if task.failed else 2)
-        task.answered(began)
+        task.answered(began, time.monotonic())
         return reply
 
     def _ask_task(self, task: Task) -> Reading | None:
@@ -539,7 +395,7 @@ class ConsoleReader(ABC):
     def _refused(self, task: Task, err: Refusal) -> Reading | None:
         """Take a no: one for now is heard again soon, one for good rarely; without `info` there is no serial number."""
         if not err.unsupported or task.position is None:
-            task.put_off(REFUSED_FOR if err.unsupported else 6 * SILENT_FOR)
+            task.put_off(time.monotonic(), REFUSED_FOR if err.unsupported else 6 * SILENT_FOR)
             return None
         if not task.bare and task.question.name in ("info", "stat") and task.position == self._positions()[0]:
             task.bare, task.due = True, 0.0
@@ -553,7 +409,7 @@ class ConsoleReader(ABC):
         """Know a module by its position, once it has refused twice to say who it is."""
         known = self._units.places.get(str(position))
         if known is not None and known.serial is not None:
-            task.put_off()  # it has said who it is before
+            task.put_off(time.monotonic())  # it has said who it is before
             return None
         module = self._units.claim(str(position), None)
         if module is None:

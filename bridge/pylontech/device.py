@@ -81,6 +81,6 @@ def sound_out_port(port: str, stop: Stop) -> list[Found]:
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
     """Return what each kind of unit publishes, for the list of values: over RS485, and over the console."""
-    from bridge.pylontech import console_device, questions
+    from bridge.pylontech import console_tasks, questions
 
-    return {**questions.published_fields(), **console_device.documented_fields()}
+    return {**questions.published_fields(), **console_tasks.documented_fields()}

@@ -23,11 +23,12 @@ from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
 from bridge.guard import Allowed, Limit, Limits, ModuleGuard, still_binding, total_current
-from bridge.pylontech import console, extra2000, stack
+from bridge.pylontech import console, console_tasks, extra2000, stack
 from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Reply
-from bridge.pylontech.console_device import ROUNDS_SHARE, ConsoleReader, Settings, Task
+from bridge.pylontech.console_device import ConsoleReader
 from bridge.pylontech.console_frame import Refusal
+from bridge.pylontech.console_tasks import ROUNDS_SHARE, Settings, Task
 from bridge.pylontech.values import Values
 
 MOST_MODULES = 16
@@ -102,9 +103,7 @@ def build(options: Options, context: Context) -> Extra2000Device:
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
     """Return what each kind of unit publishes, for the list of values; a module as one of 16 cells."""
-    from bridge.pylontech import console_device
-
-    whole, module = console_device.documented_fields().values()
+    whole, module = console_tasks.documented_fields().values()
     return {"stack": whole, "module": module}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from bridge.errors import NoReply
 from bridge.fields import Reading
-from bridge.pylontech import console_connection, console_device, device, extra2000_device
+from bridge.pylontech import console_connection, console_tasks, device, extra2000_device
 from bridge.simulators.pylontech_console import ConsoleSimulator, Extra2000Simulator
 from bridge.simulators.truth import Record
 from tests.fair import FairClock, FairLink, Wire
@@ -30,8 +30,8 @@ WAITS = {"THINKING": {}, "OTHERS_THINKING": 0.2, "BETWEEN": 0.1, "FOLLOWS": 0.1,
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in WAITS.items():
         monkeypatch.setattr(console_connection, name, value)
-    monkeypatch.setattr(console_device, "EVENTS_INTERVAL", 0.0)
-    monkeypatch.setattr(console_device, "LIMITS_INTERVAL", 0.0)
+    monkeypatch.setattr(console_tasks, "EVENTS_INTERVAL", 0.0)
+    monkeypatch.setattr(console_tasks, "LIMITS_INTERVAL", 0.0)
 
 
 class ConsoleRig:
