@@ -20,6 +20,7 @@ from typing import Any
 
 from bridge.tools.demo import _configuration, demo_devices
 from tests.e2e.blueprints import (
+    a_full_battery_is_not_charged_in_the_window_of_before,
     a_refused_window_switches_nothing_on,
     bridge_offline_tells_of_each,
     charge_window_is_set,
@@ -399,6 +400,7 @@ CHECKS: tuple[Callable[[House], None], ...] = (
     a_refused_value_falls_back,
     low_soc_tells_once_per_fall,
     charge_window_is_set,
+    a_full_battery_is_not_charged_in_the_window_of_before,
     a_refused_window_switches_nothing_on,
     bridge_offline_tells_of_each,
     a_frozen_and_a_killed_bridge_are_unavailable,

@@ -128,6 +128,28 @@ def charge_window_is_set(house: House) -> None:
         print(f"  {one['setting']}: {one['old']} -> {one['read_back']} in {one['duration']} s")
 
 
+def a_full_battery_is_not_charged_in_the_window_of_before(house: House) -> None:
+    """Where the battery has more than enough the switch that allows it goes off, and nothing else is written."""
+    entities = _charge_controls(house)
+    time.sleep(APART)
+    assert house.core.do("switch.turn_on", entity_id=entities["switch"]) == 200
+    await_true(lambda: house.state(entities["switch"]) == "on", 60, "on")
+    plant = house.simulator("house").plant
+    was, plant.battery.soc = plant.battery.soc, 90.0
+    await_true(lambda: _number(house.state(entities["soc"]), near=90), 60, "a battery that has enough")
+    time.sleep(APART)
+    before = len(house.recorder.on("solarbridge/house/result"))
+    _charge_window_at(house, entities, 8, start="02:30:00", end="03:45:00", enough=60)
+    await_true(lambda: house.state(entities["switch"]) == "off", 60, "off")
+    await_true(lambda: not house.core.is_running("charge_window"), 30, "its end")
+    time.sleep(5)
+    results = house.results_since(before)
+    assert [(one["setting"], one["outcome"]) for one in results] == [("ac_charge", "done")], results
+    house.core.forget_automation("charge_window")
+    plant.battery.soc = was
+    print(f"  {results[0]['setting']}: {results[0]['old']} -> {results[0]['read_back']}")
+
+
 def a_refused_window_switches_nothing_on(house: House) -> None:
     """Where the window, or one half of it, is not as it was wanted the switch stays off."""
     entities = _charge_controls(house)
