@@ -94,7 +94,10 @@ class WebSocket:
     def _receive(self) -> Any:
         text = b""
         while True:
-            first, second = self._stream.read(2)
+            head = self._stream.read(2)
+            if len(head) < 2:
+                raise ConnectionError("core has hung up")
+            first, second = head
             size = second & 127
             if size >= 126:
                 kind, width = (">H", 2) if size == 126 else (">Q", 8)
@@ -158,9 +161,14 @@ class Core:
             self._process = None
 
     def ask(self, kind: str, **more: Any) -> Any:
-        """Return the result of a WebSocket command."""
+        """Return the result of a WebSocket command. Core hangs up on who does not read its pings for a minute."""
         assert self._socket is not None
-        return self._socket.ask(kind, **more)
+        try:
+            return self._socket.ask(kind, **more)
+        except ConnectionError:
+            self._socket.close()
+            self._socket = WebSocket(self._port, self._token)
+            return self._socket.ask(kind, **more)
 
     def get(self, path: str) -> Any:
         status, told = self._call("GET", path)
@@ -209,7 +217,6 @@ class Core:
 
     def is_running(self, blueprint: str) -> bool:
         """Whether a run of the automation made of a blueprint has not ended."""
-        self.ask("get_config")  # core hangs up on who does not read its pings for a while
         return bool(self.states()[self.automation(blueprint)]["attributes"]["current"])
 
     def _automation_state(self, blueprint: str) -> str | None:
