@@ -83,7 +83,7 @@ class Asker:
                 return reply
             last = request.register + request.length - 1
             self._context.tally.failed("no_reply", f"registers {request.register} to {last}: no answer")
-            self._owed.setdefault(request[1:4], []).append(time.monotonic())
+            self._owed[request[1:4]] = [*self._late(request), time.monotonic()]
         self.unanswered = True
         return None
 
@@ -93,9 +93,7 @@ class Asker:
         Nothing in an answer tells which question it is for, and those given up on may get theirs yet. So one answer
         more has to say the same than can be late.
         """
-        since = time.monotonic() - LATE
-        late = self._owed[request[1:4]] = [at for at in self._owed.get(request[1:4], ()) if at > since]
-        needed, alike, last = len(late) + 1, 0, None
+        needed, alike, last = len(self._late(request)) + 1, 0, None
         for _ in range(2 * needed):
             reply = yield from self.ask(request)
             if reply is None:
@@ -105,6 +103,11 @@ class Asker:
                 return reply
             last = reply
         return None
+
+    def _late(self, request: Read) -> list[float]:
+        """Return when questions for the same were given up on whose answers may come yet."""
+        since = time.monotonic() - LATE
+        return [at for at in self._owed.get(request[1:4], ()) if at > since]
 
     def ask_parameter(self, request: ReadParameter) -> Generator[Reading | None, None, Parameter | None]:
         """Ask the stick itself for one of its parameters, once; return the answer or None."""
