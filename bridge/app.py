@@ -234,6 +234,7 @@ class App:
         for companion in self._companions:
             companion.round()
         self.mqtt.complaints.sum_up()
+        self.mqtt.put_right()
         for namespace in self.namespaces:
             namespace.complaints.sum_up()
         self._look_at_clock()

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """Before this the wall clock has not been set since the machine started; `ts` is null until it is."""
 
+CORRECT_EVERY = 1.0
+"""Seconds between two corrections of our own status at least."""
 COMMAND_AGE = 30.0
 """Seconds after which a command to set something is not carried out any more, when its sender says nothing less."""
 
@@ -74,6 +76,8 @@ class MqttSink:
         """Availabilities that this bridge has ever told of."""
         self._online_lock = threading.Lock()
         self._corrected_at = 0.0
+        self._status_wrong = False
+        """Whether the broker holds something else than that we are here."""
         self._texts = Texts()
         self._state_topics: dict[tuple[str, str], str] = {}
         self._closing = False
@@ -240,9 +244,14 @@ class MqttSink:
 
     def _correct_status(self, payload: bytes) -> None:
         """Say online again: the will of our own former connection may reach the broker after our return."""
+        self._status_wrong = payload != b"online"
+        self.put_right()
+
+    def put_right(self) -> None:
+        """Say online where somebody else has said something: once a second, also when the last word came in between."""
         told = self.broker.connected and not self._closing  # before that it is about to be told, behind who is away
-        if payload == b"offline" and told and time.monotonic() - self._corrected_at > 1.0:
-            self._corrected_at = time.monotonic()
+        if self._status_wrong and told and time.monotonic() - self._corrected_at > CORRECT_EVERY:
+            self._status_wrong, self._corrected_at = False, time.monotonic()
             self.broker.publish(self._status(b"online"))
 
     def _correct_availability(self, message: Arrived) -> None:

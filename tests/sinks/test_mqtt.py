@@ -213,6 +213,21 @@ def test_a_late_will_of_our_own_is_put_right(site: Site) -> None:
     assert site.now_retained("b/status") == b"online"
 
 
+def test_the_last_word_on_the_status_is_ours_whatever_was_said_in_between(site: Site) -> None:
+    sink = site.start()
+    site.recorder.wait_payload("b/status", b"online")
+    retained(site, "b/status", b"offline")
+    await_true(lambda: site.now_retained("b/status") == b"online", 3, "corrected at once")
+    retained(site, "b/status", b"neither")
+    site.recorder.wait_payload("b/status", b"neither")
+
+    def righted() -> bool:
+        sink.put_right()  # as the supervisor does every second
+        return site.now_retained("b/status") == b"online"
+
+    await_true(righted, 5, "corrected a second later")
+
+
 def test_offline_at_the_end_stays(site: Site) -> None:
     site.start()
     site.recorder.wait_payload("b/status", b"online")
