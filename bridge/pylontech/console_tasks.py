@@ -13,6 +13,7 @@ from bridge.pylontech.values import Values
 
 if TYPE_CHECKING:
     from bridge.pylontech.device import Options
+    from bridge.pylontech.extra2000_device import Options as ExtraOptions
 
 SILENT_FOR, REFUSED_FOR = 10.0, 3600.0
 """Seconds before a question is asked again that was not answered (doubled each time), or is not known there."""
@@ -52,6 +53,18 @@ class Settings:
 
 def settings_of(options: Options) -> Settings:
     """Return the settings of a `link: console`."""
+    return settings(
+        options,
+        events=max(EVENTS_INTERVAL, options.alarms_interval),
+        limits=max(LIMITS_INTERVAL, options.limits_interval),
+        max_age=options.max_age or max(15.0, 3 * options.interval),
+    )
+
+
+def settings(
+    options: Options | ExtraOptions, *, events: float, limits: float, max_age: float, lengthened: bool = False
+) -> Settings:
+    """Return the settings of a console, as far as every console has them from its options."""
     return Settings(
         name=options.name,
         port=options.port,
@@ -60,11 +73,12 @@ def settings_of(options: Options) -> Settings:
         modules=None if options.modules == "auto" else tuple(sorted(set(options.modules))),
         interval=options.interval,
         cells=options.cells_interval,
-        events=max(EVENTS_INTERVAL, options.alarms_interval),
-        limits=max(LIMITS_INTERVAL, options.limits_interval),
+        events=events,
+        limits=limits,
         counters=options.settings_interval,
         identity=options.identity_interval,
-        max_age=options.max_age or max(15.0, 3 * options.interval),
+        max_age=max_age,
+        lengthened=lengthened,
     )
 
 

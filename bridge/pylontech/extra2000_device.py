@@ -108,18 +108,10 @@ def documented_fields() -> dict[str, tuple[Field, ...]]:
 
 
 def _settings_of(options: Options) -> Settings:
-    return Settings(
-        name=options.name,
-        port=options.port,
-        baud=options.baud,
-        login=options.login,
-        modules=None if options.modules == "auto" else tuple(sorted(set(options.modules))),
-        interval=options.interval,
-        cells=options.cells_interval,
+    return console_tasks.settings(
+        options,
         events=options.interval,
         limits=options.cells_interval,
-        counters=options.settings_interval,
-        identity=options.identity_interval,
         max_age=options.max_age or max(30.0, 3 * options.interval, 3 * options.cells_interval),
         lengthened=options.max_age is None,
     )
