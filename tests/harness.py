@@ -43,6 +43,8 @@ def free_port() -> int:
     for number in itertools.islice(_next_port, _PORTS):
         port = _LOWEST + number % _PORTS
         with socket.socket() as sock, contextlib.suppress(OSError):
+            # a program that another thread starts at this moment keeps the socket until its exec: not in the way then
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("127.0.0.1", port))
             return port
     raise AssertionError("no port is free")
@@ -313,12 +315,21 @@ class Proxy:
         self.stop()
 
     def _listen(self) -> None:
+        # the listener of before may live on for a moment, in a program that another thread is about to start
+        await_true(self._may_listen, 2, f"port {self.port} is free")
+
+    def _may_listen(self) -> bool:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self._address, self.port))
-        listener.listen()
+        try:
+            listener.bind((self._address, self.port))
+            listener.listen()
+        except OSError:
+            listener.close()
+            return False
         listener.settimeout(0.1)
         self._listener = listener
+        return True
 
     def _spawn(self, body: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=body, args=args, daemon=True)
