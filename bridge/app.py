@@ -237,6 +237,7 @@ class App:
         self.mqtt.put_right()
         for namespace in self.namespaces:
             namespace.complaints.sum_up()
+            namespace.put_right()
         self._look_at_clock()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + HEALTH_EVERY

@@ -93,6 +93,8 @@ class LxpBridgeSink:
         """Whether somebody else is online in the namespace, as far as was heard."""
         self._ours = False
         """Whether we have been online in it since somebody else was."""
+        self._wrong = False
+        """Whether the LWT says something else than online, as far as was heard, while we are."""
         self._free_since: float | None = None
         self._corrected_at = 0.0
         self._closing = False
@@ -134,6 +136,16 @@ class LxpBridgeSink:
     def presence(self, device: str, unit: Unit, online: bool) -> None:
         """Nothing: lxp-bridge tells of no inverter whether it is there."""
 
+    def put_right(self) -> None:
+        """Say online where it was taken back: once a second, also when the last word came in between.
+
+        Another program's end, or the will of our own former connection, says nothing of us.
+        """
+        told = self.broker.connected and not self._closing and not self._other
+        if self._wrong and told and time.monotonic() - self._corrected_at > CORRECT_EVERY:
+            self._wrong, self._corrected_at = False, time.monotonic()
+            self.broker.publish(self._lwt(ONLINE))
+
     def close(self, seconds: float) -> bool:
         """Say offline if the namespace is ours; True when all was acknowledged in time."""
         self._closing = True
@@ -168,10 +180,11 @@ class LxpBridgeSink:
             self._other = False
             if not self.broker.connected:
                 self._ours = False
-            elif not self._closing and message.sender != self._mark:
-                self._correct()
+            elif message.sender != self._mark:
+                self._wrong = True
+                self.put_right()
         elif message.sender == self._mark or (self._ours and self.broker.protocol_name() != "5"):
-            self._other = False
+            self._other = self._wrong = False
         elif not self._other:
             self._other, self._ours = True, False
             self.broker.give_way()
@@ -180,13 +193,6 @@ class LxpBridgeSink:
                 "no command taken until it says offline. Two programs must not be on one stick: stop it. If none runs "
                 "any more, clear what it left: mosquitto_pub -r -n -t %s", self.namespace, self.lwt_topic,
             )  # fmt: skip
-
-    def _correct(self) -> None:
-        """Say online again: another program's end, or the will of our own former connection, says nothing of us."""
-        now = time.monotonic()
-        if now - self._corrected_at > CORRECT_EVERY:
-            self._corrected_at = now
-            self.broker.publish(self._lwt(ONLINE))
 
     # -- from this namespace's thread
 

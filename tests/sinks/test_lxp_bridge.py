@@ -406,6 +406,21 @@ def test_an_offline_that_is_not_ours_is_corrected(broker: Mosquitto, recorder: R
         recorder.wait_payload("lxp/LWT", b"online")
 
 
+def test_the_last_word_on_the_lwt_is_ours_whatever_was_said_in_between(broker: Mosquitto, recorder: Recorder) -> None:
+    with eager(model="acs") as stick, Place(broker, stick) as place:
+        recorder.wait_payload("lxp/LWT", b"online")
+        recorder.wait(f"lxp/{DATALOG}/inputs/1")
+        say(recorder, "lxp/LWT", "offline", retain=True)
+        await_true(lambda: kept(broker, "lxp/LWT") == {"lxp/LWT": b"online"}, 3, "corrected at once")
+        say(recorder, "lxp/LWT", "neither", retain=True)
+        recorder.wait_payload("lxp/LWT", b"neither")
+
+        def righted() -> bool:
+            place.space.put_right()  # as the supervisor does every second
+            return kept(broker, "lxp/LWT") == {"lxp/LWT": b"online"}
+
+        await_true(righted, 5, "corrected a second later")
+
 def test_our_own_online_from_before_a_power_cut_keeps_nobody_out(broker: Mosquitto, recorder: Recorder) -> None:
     with eager(model="acs") as stick:
         with Place(broker, stick) as place:
