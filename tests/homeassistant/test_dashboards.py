@@ -31,21 +31,15 @@ def announced(tmp_path: Path) -> dict[str, dict[str, Any]]:
                 "modules: 8", "modules: 4"
             )
             with Bridge(tmp_path / "bridge", config):
-                found: dict[str, dict[str, Any]] = {}
-
-                def all_there() -> bool:
-                    for message in list(recorder.messages):
-                        told = expanded(message.payload)
-                        found[told["device"]["identifiers"][0]] = told
-                    return len(found) >= len(DEVICES) + 4 + 2  # and modules, the bank, the bridge
-
-                await_true(all_there, 60, "all devices are announced")
+                wanted = len(DEVICES) + 4 + 2  # and modules, the bank, the bridge
+                await_true(lambda: len({m.topic for m in recorder.messages}) >= wanted, 60, "all are announced")
+                told = [expanded(payload) for payload in {m.topic: m.payload for m in recorder.messages}.values()]
     finally:
         for one in simulated:
             one.simulator.__exit__(None, None, None)
     return {
         entity_id(component["platform"], message["device"]["name"], component["name"]): component
-        for message in found.values()
+        for message in told
         for component in message["components"].values()
     }
 

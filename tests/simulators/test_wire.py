@@ -104,7 +104,9 @@ def test_an_attentive_line_keeps_the_same_time_and_still_ends(plugged: Any) -> N
         reply = host.read_until()
         assert reply == b"<" + request[:-1] + b">\r"
         assert host.arrivals[-1][0] >= asked + (len(request) + len(reply)) * 10 / 115200
-    assert processor_time_of_silence(host) > asleep + 0.02, "it is awake, as far as it is let"
+    # several looks: others may have the processor for all of one
+    awake = max(processor_time_of_silence(host) for _ in range(10))
+    assert awake > asleep + 0.02, "it is awake, as far as it is let"
     assert unit.call(lambda: unit.line.idle)
     unit.stop()
 
