@@ -202,7 +202,7 @@ class App:
         log.info("stopping")
         self._notifier.send("STOPPING=1")
         owners = self._owners()
-        stuck = self.supervisor.join({owner.name for owner in owners}, DEVICES_END)
+        stuck = self.supervisor.join(owners, DEVICES_END)
         for name in stuck:
             log.error("%s: its thread does not end", name)
         for owner in owners:
@@ -216,7 +216,7 @@ class App:
         if not self.mqtt.close(until - time.monotonic()) and connected:
             log.warning("not everything reached the broker before the end")
         # a thread inside the resolver or a TCP handshake cannot be hurried, and has nothing to lose
-        brokers = {self.mqtt.broker.name, *(namespace.broker.name for namespace in self.namespaces)}
+        brokers = [self.mqtt.broker, *(namespace.broker for namespace in self.namespaces)]
         left = self.supervisor.join(brokers, 0.4)
         if connected:
             stuck += left
@@ -309,7 +309,7 @@ class App:
             "last_failure": tally.last_failure,
             "busy_seconds": round(tally.busy, 1),
             "crashes": publisher.crashes,
-            "restarts": self.supervisor.restarts(publisher.name),
+            "restarts": self.supervisor.restarts(publisher),
             "waiting_commands": len(publisher.inbox),
             "refused_commands": publisher.inbox.refused,
         }

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,17 +96,20 @@ class Supervisor:
         """Return the names of threads that hang or are down right now."""
         return [post.worker.name for post in self._posts if post.late or post.restart_at is not None]
 
-    def restarts(self, name: str) -> int:
-        """Return how often the thread of that name had to be started again."""
-        return sum(post.restarts for post in self._posts if post.worker.name == name)
+    def restarts(self, worker: Worker) -> int:
+        """Return how often a worker's thread had to be started again."""
+        return sum(post.restarts for post in self._posts if post.worker is worker)
 
-    def join(self, names: set[str], seconds: float) -> list[str]:
-        """Wait for the threads of those names to end; return the names of those that did not."""
+    def join(self, workers: Sequence[Worker], seconds: float) -> list[str]:
+        """Wait for those workers' threads to end; return the names of those that did not.
+
+        By the worker and not by its name: a device may be called as the broker's thread is.
+        """
         deadline = time.monotonic() + seconds
-        for post in self._posts:
-            if post.worker.name in names:
-                post.thread.join(max(0.0, deadline - time.monotonic()))
-        return [p.worker.name for p in self._posts if p.worker.name in names and p.thread.is_alive()]
+        wanted = [post for post in self._posts if any(post.worker is worker for worker in workers)]
+        for post in wanted:
+            post.thread.join(max(0.0, deadline - time.monotonic()))
+        return [post.worker.name for post in wanted if post.thread.is_alive()]
 
     def _visit(self, post: _Post, now: float, *, judge: bool) -> bool:
         """Look after one thread; return whether it is on time."""

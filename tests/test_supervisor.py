@@ -63,7 +63,7 @@ def watched(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     yield one, worker
     stop.set()
     thread.join(5)
-    assert one.join({"worker"}, 2) == []
+    assert one.join([worker], 2) == []
 
 
 def test_the_watchdog_is_fed_while_all_threads_are_on_time(
@@ -88,13 +88,26 @@ def test_a_hung_thread_is_named_with_its_stack_and_the_watchdog_starves(
     await_true(lambda: manager.lines.count("WATCHDOG=1") > fed + 1, 5, "fed again")
 
 
+def test_a_device_that_is_called_as_another_thread_is_waited_for_alone(manager: Manager) -> None:
+    ends, lasts = Stop(), Stop()
+    one = Supervisor(lasts, Notifier({"NOTIFY_SOCKET": manager.path}))
+    device, namesake = Worker(ends), Worker(lasts)
+    for worker in (device, namesake):
+        one.start(worker)
+    ends.set()
+    assert one.join([device], 5) == []
+    assert one.join([namesake], 0) == ["worker"]
+    lasts.set()
+    assert one.join([namesake], 5) == []
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_thread_is_started_again(watched: tuple[Supervisor, Worker], caplog: pytest.LogCaptureFixture) -> None:
     one, worker = watched
     await_true(lambda: worker.runs == 1, 5, "first start")
     worker.mood = "die"
     await_true(lambda: worker.runs == 2, 5, "second start")
-    await_true(lambda: one.restarts("worker") == 1, 5, "it is counted")
+    await_true(lambda: one.restarts(worker) == 1, 5, "it is counted")
     assert "its thread died" in caplog.text
 
 
