@@ -45,18 +45,27 @@ def serial_ports(dev: str = "/dev") -> list[Port]:
     return [Port(named.get(node, node), node) for node in nodes if os.path.exists(node)]
 
 
-def hid_ports() -> list[Port]:
-    """Return the USB interfaces of Voltronic inverters, by the name that outlives replugging where there is one."""
+def hid_ports(dev: str = "/dev") -> list[Port]:
+    """Return the USB interfaces of Voltronic inverters, by the name that outlives replugging where there is one.
+
+    Most tell no serial number. Of two such ones hidraw0 may be the other one after the next start, so what our udev
+    rule calls them by, after the USB socket, goes before that.
+    """
     from bridge.transports.hidapi import nodes_found
 
     nodes = nodes_found()
     serials = [node.serial for node in nodes]
+    named = {os.path.realpath(link): str(link) for link in sorted((Path(dev) / "solarbridge").glob("*"))}
     if len(nodes) == 1:
         return [Port("hid", nodes[0].path)]
     return [
-        Port(f"hid:{node.serial}" if node.serial and serials.count(node.serial) == 1 else node.path, node.path)
+        Port(
+            f"hid:{node.serial}" if node.serial and serials.count(node.serial) == 1
+            else named.get(os.path.realpath(node.path), node.path),
+            node.path,
+        )
         for node in nodes
-    ]
+    ]  # fmt: skip
 
 
 def show() -> int:

@@ -54,7 +54,7 @@ def choose(found: list[Node], serial: str | None) -> Node:
     if not fitting:
         raise LinkError(f"{name}: not there; present are {present}")
     if len(fitting) > 1:
-        raise LinkError(f"{name}: several fit: {present}; write hid:SERIAL or /dev/hidrawN as port")
+        raise LinkError(f"{name}: several fit: {present}; write hid:SERIAL or /dev/..., as `solarbridge scan` does")
     return fitting[0]
 
 

@@ -28,7 +28,7 @@ class Topics:
 class Options(WritableOptions):
     """One entry of `devices` with `type: axpert`."""
 
-    port: str = option(doc="hid, hid:SERIAL, /dev/hidraw0 or a serial port")
+    port: str = option(doc="hid, hid:SERIAL, /dev/solarbridge/axpert-..., /dev/hidraw0 or a serial port")
     baud: int = option(2400, minimum=300, maximum=115200, doc="of a serial port")
     protocol: Literal["auto", "PI30", "PI41", "PI18"] = option("auto", doc="what the inverter speaks")
     interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")

@@ -21,7 +21,9 @@ from bridge.simulators.axpert import AxpertSimulator
 from bridge.simulators.pylontech import PylontechSimulator
 from bridge.simulators.pylontech_console import ConsoleSimulator
 from bridge.tools import scan_ports
+from bridge.transports import hidapi
 from bridge.transports.base import Stop
+from bridge.transports.hidraw import Node
 from bridge.transports.serial_port import open_serial
 from bridge.voltronic import connection
 from tests.shared import REPOSITORY
@@ -152,6 +154,19 @@ def test_what_is_plugged_in_is_listed_by_lasting_names(tmp_path: Path) -> None:
     found = scan_ports.serial_ports(str(tmp_path))
     assert [(port.name, os.path.basename(port.node)) for port in found] == [
         (str(tmp_path / "ttyACM0"), "ttyACM0"), (str(tmp_path / "ttyUSB0"), "ttyUSB0"), (str(lasting), "ttyUSB1"),
+    ]  # fmt: skip
+
+
+def test_inverters_on_usb_are_listed_by_names_that_outlive_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [Node(str(tmp_path / f"hidraw{n}"), serial) for n, serial in enumerate(("", "", "A1", "A2", "A2"))]
+    monkeypatch.setattr(hidapi, "nodes_found", lambda: nodes)
+    (tmp_path / "solarbridge").mkdir()
+    for n in (1, 2, 3):
+        (tmp_path / "solarbridge" / f"axpert-1-1.{n}").symlink_to(f"../hidraw{n}")
+    assert [port.name.removeprefix(f"{tmp_path}/") for port in scan_ports.hid_ports(str(tmp_path))] == [
+        "hidraw0", "solarbridge/axpert-1-1.1", "hid:A1", "solarbridge/axpert-1-1.3", "hidraw4",
     ]  # fmt: skip
 
 
