@@ -68,13 +68,18 @@ class Options(WritableOptions):
     interval: float = option(30.0, minimum=0, maximum=3600, check=_interval, doc="s between rounds; 0 asks nothing")
     settings_interval: float = option(600.0, minimum=60, maximum=86400, doc="s between readings of the settings")
     heartbeat: bool = option(True, doc="whether heartbeats are answered; a stick without its cloud wants that")
-    max_age: float | None = option(None, minimum=10, maximum=86400, doc="s a reading stays true; three intervals")
+    max_age: float | None = option(
+        None, minimum=10, maximum=86400,
+        doc="s a reading stays true; three intervals, at least 90; where nothing is asked 630",
+    )
     power_unit: Literal["auto", "percent", "kw"] = option("auto", doc="what power settings count in; auto: by model")
     limit_divisor: Literal["auto", 10, 100] = option("auto", doc="steps of one ampere in the BMS limits")
     phases: Literal["auto", "one", "split", "three"] = option("auto", doc="of the grid; auto: by model, never three")
     packs: bool = option(False, doc="whether to read the battery packs behind the inverter")
     raw: bool = option(False, doc="whether to publish every received word by number, too")
-    allow: tuple[str, ...] = option((), check=_setting, doc="settings of class B and C that may be written, by name")
+    allow: tuple[str, ...] = option(
+        (), check=_setting, doc="settings of class B and C that may be written, by name or group"
+    )
     raw_writes: bool = option(False, doc="whether set/hold/N is taken, within what is allowed by name")
     max_battery_current: int = option(140, minimum=1, maximum=250, doc="A that the current limits may be set to")
     compat: Literal["lxp-bridge"] | None = option(None, doc="lxp-bridge: its topics and commands, too")

@@ -35,8 +35,13 @@ class Options(WritableOptions):
     alarms_interval: float = option(30.0, minimum=1, maximum=3600, doc="s between readings of warnings and faults")
     settings_interval: float = option(300.0, minimum=10, maximum=86400, doc="s between readings of ratings, settings")
     energy_interval: float = option(300.0, minimum=10, maximum=86400, doc="s between readings of energy counters")
-    max_age: float | None = option(None, minimum=2, maximum=86400, doc="s a reading stays true; 10 or three intervals")
-    parallel: Literal["auto"] | int | bool = option("auto", minimum=1, maximum=9, check=_parallel, doc="units")
+    max_age: float | None = option(
+        None, minimum=2, maximum=86400, doc="s a reading stays true; three intervals, at least 10"
+    )
+    parallel: Literal["auto"] | int | bool = option(
+        "auto", minimum=1, maximum=9, check=_parallel,
+        doc="auto: a parallel set is looked for; a number: so many units; false: a lone one; true is refused",
+    )
     topics: Topics = option(Topics(), doc="topics other software expects")
     bounds: dict[str, tuple[float, ...]] = option({}, doc="your own lowest and highest volts of a setting")
     also: tuple[str, ...] = option((), choices=ALSO, doc="questions nobody needs every day")
