@@ -36,6 +36,9 @@ STRANGERS = 2
 from before a restart."""
 FORGIVEN = 120.0
 
+LASTING = 15.0
+"""Seconds for which a bank waits for one and the same before the log says so: at a start that changes every second."""
+
 
 class Outlet(Protocol):
     """Where the data for chargers goes (MqttSink)."""
@@ -146,7 +149,10 @@ class Keeper:
         self._bank = Bank(_rules(options))
         self._unit = Unit("", options.name, s.FIELDS, max_age=options.max_age, manufacturer="solarbridge", model="bank")
         self._round: Round | None = None
-        self._phase = ""
+        self._phase = self._told = ""
+        self._why: str | None = None
+        """What it waits for, and since when; `_told` is what the log said of it."""
+        self._why_since = time.monotonic()
         self._duplicates: list[str] = []
         self._published = 0
 
@@ -178,7 +184,7 @@ class Keeper:
         if found.data is not None:
             self._publish(found.data)
         found.state[s.OTHER_PUBLISHER.key] = self.watch.disturbed()
-        self._tell(found)
+        self._tell(found, now)
         self._round = found
         reading = Reading(self._unit, found.state, now)
         for sink in self._sinks:
@@ -196,10 +202,13 @@ class Keeper:
         self._outlet.publish_data(self._options.topic, payload, data.until)
         self._published += 1
 
-    def _tell(self, found: Round) -> None:
+    def _tell(self, found: Round, now: float) -> None:
         """Log what has changed."""
-        phase, why = str(found.state[s.PHASE.key]), found.state[s.WAITING_FOR.key]
-        if phase != self._phase:
+        phase, why = str(found.state[s.PHASE.key]), str(found.state[s.WAITING_FOR.key])
+        if why != self._why:
+            self._why, self._why_since = why, now
+        lasting = phase == s.WAITING and why != self._told and now - self._why_since >= LASTING
+        if phase != self._phase or lasting:
             if phase == s.PUBLISHING:
                 count = found.state[k.MODULES_ONLINE.key]
                 log.info("%s: %s modules, publishing on %s", self.name, count, self._options.topic)
@@ -207,7 +216,7 @@ class Keeper:
                 log.error("%s: no module answers; told the chargers to stop, and nothing more is published", self.name)
             else:
                 log.warning("%s: nothing is published on %s yet, it waits for %s", self.name, self._options.topic, why)
-            self._phase = phase
+            self._phase, self._told = phase, why
         if self._bank.duplicates != self._duplicates:
             self._duplicates = self._bank.duplicates
             for text in self._duplicates:

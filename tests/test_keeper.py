@@ -113,6 +113,24 @@ def test_it_publishes_when_complete_and_its_state_all_the_time(site: Site) -> No
     assert site.keeper.health()["phase"] == "publishing"
 
 
+def test_what_it_waits_for_in_the_end_is_in_the_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At first it is the modules. That a console tells no limits shows behind them, and is for a person to mend."""
+    monkeypatch.setattr(keeper_module, "LASTING", 0.9)
+
+    def tells() -> int:
+        for path in ("2", "3"):
+            site.keeper.board.take("bus", reading(path, state(discharge_current_limit=None), time.monotonic()))
+        return sum("a discharge limit; where" in record.getMessage() for record in caplog.records)
+
+    with caplog.at_level(logging.WARNING):
+        await_true(tells, 10, "what is missing")
+        rounds = len(site.paper.states)
+        await_true(lambda: tells() and len(site.paper.states) >= rounds + 4, 10, "more rounds")
+    assert tells() == 1, "once"
+
+
 @pytest.mark.parametrize("interval", [2.0])
 def test_g2_the_safe_message_comes_as_soon_as_the_last_module_is_too_old(site: Site) -> None:
     watch = Stopwatch()
