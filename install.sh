@@ -286,15 +286,17 @@ esac
 if [ -n "$choose" ] && [ -z "$root" ]; then
     "$app/current/bin/solarbridge" scan || true
     "$app/current/bin/solarbridge" scan --probe || true # asks first
-    "${EDITOR:-vi}" "$config"
+    editor=${EDITOR:-$(command -v nano || command -v editor || echo vi)}
+    "$editor" "$config"
     "$app/current/bin/solarbridge" check --config "$config" >/dev/null || fail "Mend that, then: $start"
 fi
 if [ -n "$fresh" ]; then
     say "Installed. Next:
-    $command scan                 # what is connected; with --probe who answers (or once more: ./install.sh --choose)
+    ${sudo}$command scan          # what is connected; with --probe who answers (or once more: ${sudo}./install.sh --choose)
     ${sudo}nano $config
     ${sudo}$command check --config $config
-    $start"
+    $start
+Whether it works, and what to do if not: README.md, \"When something is wrong\"."
 elif [ -n "$still" ]; then
     say "Installed, but the version before still runs (process$still) and keeps its folder.
 Restart it, then run this again."

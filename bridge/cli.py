@@ -102,8 +102,8 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
 
 def _add_write(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
-    parser.add_argument("setting")
-    parser.add_argument("value")
+    parser.add_argument("setting", help="its name in docs/settings.md")
+    parser.add_argument("value", help="as there: 80, 52.4, on, off, a word, 23:30-05:30")
     parser.add_argument("--yes", action="store_true", help="do not ask first")
     _add_direct(parser)
     _add_config(parser)
