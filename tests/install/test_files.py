@@ -187,13 +187,17 @@ def test_the_compose_example_names_files_that_exist_and_volumes_it_declares() ->
     for service in whole["services"].values():
         for volume in service["volumes"]:
             source = volume.split(":")[0]
-            if source.startswith("./container/"):
-                continue  # the user's own, made as its first lines say
+            if source.startswith("./container/") or source == "/etc/localtime":
+                continue  # the user's own, made as its first lines say, or the machine's
             if source.startswith("./"):
                 assert (REPOSITORY / source).is_file(), source
             else:
                 assert source in whole["volumes"]
     assert "container/" in (REPOSITORY / ".gitignore").read_text().splitlines()
+
+
+def test_a_container_shows_the_local_time_by_which_clocks_are_set() -> None:
+    assert "/etc/localtime:/etc/localtime:ro" in compose()["services"]["solarbridge"]["volumes"]
 
 
 # -- what docs/threats.md claims
