@@ -32,8 +32,12 @@ class Options(DeviceOptions):
     groups: tuple[int, ...] = option((0,), minimum=0, maximum=15, doc="RS485: where modules are looked for, 0 to 15")
     modules: Literal["auto"] | tuple[int, ...] = option("auto", check=_address, doc="addresses; on a console positions")
     interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")
-    alarms_interval: float = option(0.0, minimum=0, maximum=3600, doc="s between readings of alarms; 0 in every round")
-    limits_interval: float = option(2.0, minimum=0, maximum=3600, doc="s between readings of what a module allows")
+    alarms_interval: float = option(
+        0.0, minimum=0, maximum=3600, doc="s between readings of alarms; 0 in every round (console: 10 at least)"
+    )
+    limits_interval: float = option(
+        2.0, minimum=0, maximum=3600, doc="s between readings of what a module allows (console: 5 at least)"
+    )
     cells_interval: float = option(10.0, minimum=0, maximum=3600, doc="console: s between readings of a module's cells")
     identity_interval: float = option(60.0, minimum=5, maximum=86400, doc="s after which a serial number is read again")
     settings_interval: float = option(3600.0, minimum=10, maximum=86400, doc="s between readings of versions")
@@ -42,7 +46,8 @@ class Options(DeviceOptions):
     turnaround: float = option(0.15, minimum=0.02, maximum=1, doc="s a module may think; longer is learned")
     login: bool = option(False, doc="console: whether to log in to its debug mode, which alone tells the limits")
     max_age: float | None = option(
-        None, minimum=2, maximum=86400, doc="s a reading stays true; three intervals, at least 10 (console: 15)"
+        None, minimum=2, maximum=86400,
+        doc="s a reading stays true; three intervals, at least 10, more for slow rounds (console: at least 15)",
     )
 
     @staticmethod
