@@ -219,6 +219,8 @@ class Reader:
         if isinstance(err, yaml.composer.ComposerError) and "single document" in str(err.context):
             problem = "a second document begins (---); only one is allowed"
         advice = "; a text with ': ', ' #', or a first character out of *&!%@`[]{}|>?-'\"# has to be quoted"
+        if "block end" in problem or "mapping values" in problem:  # mostly a blank too many or too few
+            advice = f"; keys of one entry have to begin in one column, entries of one list too{advice}"
         return self.report(line, "", f"syntax: {problem}{advice if 'document' not in problem else ''}")
 
     # -- nodes -> values
