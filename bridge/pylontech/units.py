@@ -194,6 +194,8 @@ class Units:
         self._max_age = max_age
         self._modules: dict[str, Module] = {}
         self._expected: set[str] = set()
+        self._most = 0
+        """How many places were expected, or held at once."""
         self._claims: dict[str, str | None] = {}
         self._stolen: dict[str, str] = {}
         self._ambiguous: set[str] = set()
@@ -206,6 +208,7 @@ class Units:
     def expect(self, places: Iterable[str]) -> None:
         """Count these places offline as long as no module is known there."""
         self._expected.update(places)
+        self._note_places()
 
     def claim(self, place: str, serial: str | None) -> Module | None:
         """Note the serial number (None: it tells none) read at a place; return the module that is there.
@@ -256,11 +259,17 @@ class Units:
         displaced = self.places.get(place)
         if displaced is not None and displaced is not module:
             displaced.place = None
-            if displaced.serial is None:
-                # it has a name of its own now, so nobody else is there
-                self._modules.pop(displaced.path, None)
+            # without a serial number it has a name of its own now, so nobody else is there
+            self._modules.pop(displaced.path, None)
+            if displaced.serial is not None:
+                self._modules[displaced.path] = displaced  # at the end: the last one to be displaced stands last
+                log.info("%s: module %s is at %s, in place of %s", self._device, module.path, place, displaced.path)
         module.put(place)
         self.places[place] = module
+        self._note_places()
+
+    def _note_places(self) -> None:
+        self._most = max(self._most, len(self._expected | self.places.keys()))
 
     # -- what the stack says
 
@@ -290,14 +299,25 @@ class Units:
 
     def states(self, now: float) -> dict[str, Values | None]:
         """Return the state of every module by its place, None for one that is offline; for `stack.summary`."""
-        states: dict[str, Values | None] = dict.fromkeys(sorted(self._expected, key=_in_order))
-        for module in sorted(self._modules.values(), key=lambda module: _in_order(module.place or module.path)):
-            states[module.place or f"{module.path} (gone)"] = module.state(now)
-        return states
+        counted = self._counted()
+        empty = self._expected - self.places.keys()
+        states: dict[str, Values | None] = dict.fromkeys(sorted(empty, key=_in_order)[: self._most - len(counted)])
+        states |= {module.place or f"{module.path} (gone)": module.state(now) for module in counted}
+        return {place: states[place] for place in sorted(states, key=_in_order)}
+
+    def _counted(self) -> list[Module]:
+        """Return the modules that the stack is made of, or misses.
+
+        One whose place another holds is elsewhere or gone. It is missed while fewer places are held than once
+        were, as when those behind a removed module move up; with all of them held again it was replaced.
+        """
+        displaced = [module for module in self._modules.values() if module.place is None]
+        missed = self._most - len(self.places)
+        return [*self.places.values(), *displaced[max(0, len(displaced) - missed) :]]
 
     def root_reading(self, now: float) -> Reading | None:
         """Return the stack's state as of its newest answer, None when no module is online."""
-        times = [at for module in self._modules.values() if (at := module.alive_at(now)) is not None]
+        times = [at for module in self._counted() if (at := module.alive_at(now)) is not None]
         if not times:
             return None
         values: Values = dict.fromkeys(item.key for item in self.root.fields)

@@ -221,6 +221,20 @@ def test_a_module_that_is_added_is_named_and_read(rig: Make) -> None:
     check(one)
 
 
+def test_b18_a_module_exchanged_for_a_new_one_is_missed_until_that_one_is_known_by_its_own_name(rig: Make) -> None:
+    one = rig({"max_age": 0.5}, modules=2)
+    one.settle()
+    one.sim.remove(2)
+    one.poll_until(lambda new: states(new) and states(new)[-1]["modules_offline"] == 1)
+    added = make_modules(1, "US2000C", 77, 55.0)[0]
+    one.sim.add(2, added)
+    one.poll_until(lambda new: added.serial in {r.unit.path for r in new})
+    one.poll(5)
+    state = states(one.readings)[-1]
+    assert (state["modules_online"], state["modules_offline"]) == (2, 0)
+    check(one)
+
+
 def test_b18_modules_that_change_places_keep_their_names(rig: Make) -> None:
     one = rig(modules=["US2000C", "US2000C"])
     one.sim.stack.modules[2].soc = 30.0

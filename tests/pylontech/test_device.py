@@ -433,14 +433,18 @@ def test_b18_swapped_modules_keep_their_names(rig: Make) -> None:
     check(one)
 
 
-def test_b18_a_module_exchanged_for_a_new_one_gets_a_name_of_its_own(rig: Make) -> None:
+def test_b18_a_module_exchanged_for_a_new_one_is_missed_until_that_one_is_known_by_its_own_name(rig: Make) -> None:
     one = rig({"max_age": 1.0}, modules=2)
     one.poll(3)
     old = one.sim.remove(3)
+    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
     new = make_modules(7, "US2000C", 1, 30.0)[6]
     one.sim.add(3, new)
     one.poll_until(lambda: new.serial in paths(one.readings))
-    one.poll_until(lambda: states(one.readings)[-1]["modules_offline"] == 1, 6)
+    one.poll_for(1.2)
+    counts = [(state["modules_online"], state["modules_offline"]) for state in states(one.readings)]
+    assert list(dict.fromkeys(counts)) == [(2, 0), (1, 1)]
+    assert counts[-1] == (2, 0)
     assert old.serial in paths(one.readings)
     check(one)
 

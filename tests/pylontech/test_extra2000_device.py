@@ -27,6 +27,7 @@ from bridge.guard import Limits
 from bridge.keeper import Board
 from bridge.pylontech import console_connection, extra2000_device
 from bridge.pylontech.extra2000_device import Options, Topics
+from bridge.simulators.pylontech_stack import make_modules
 from tests.pylontech.console_rig import ConsoleRig, check, extra2000, on, shorten, states
 
 Make = Callable[..., ConsoleRig]
@@ -369,6 +370,18 @@ def test_defect_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig:
     one.sim.stack.modules[2].silent = False
     until_bank(one, lambda message: message["System"]["NrOfModulesOnline"] == 3)
     until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] == 75.0)  # as soon as its cells are known anew
+
+
+def test_b18_a_module_exchanged_for_a_new_one_is_missed_until_that_one_answers(rig: Make) -> None:
+    one = rig({"modules": (1, 2), "max_age": 0.6, **COMPATIBLE}, modules=2)
+    assert bank(one, 8)["System"]["NrOfModulesOnline"] == 2
+    one.sim.remove(2)
+    until_bank(one, lambda message: message["System"]["NrOfModulesOffline"] == 1)
+    one.sim.add(2, make_modules(1, "Extra2000", 77, 55.0)[0])
+    one.device.refresh()
+    message = until_bank(one, lambda message: message["System"]["NrOfModulesOnline"] == 2)
+    assert message["System"]["NrOfModulesOffline"] == 0
+    check(one)
 
 
 def test_g1_a_module_that_falls_silent_gives_the_others_no_more_for_a_while(

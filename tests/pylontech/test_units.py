@@ -80,6 +80,63 @@ def test_a_module_that_moves_up_and_back_again_keeps_its_name(units: Units, firs
     assert set(units.states(0.0)) == {"2", "3"}
 
 
+def numbers(units: Units) -> set[str]:
+    """Return whom the stack counts: places, and modules that have none."""
+    return set(units.states(0.0))
+
+
+def test_a_module_that_another_one_replaces_at_its_place_is_missed_no_more(units: Units) -> None:
+    for place, serial in (("2", "A"), ("3", "B"), ("4", "C")):
+        known(units, place, serial)
+    module = known(units, "3", "NEW")
+    assert numbers(units) == {"2", "3", "4"}
+    assert units.places["3"] is module
+
+
+def test_a_module_is_missed_while_those_behind_it_have_moved_up_and_until_as_many_are_there_again(
+    units: Units,
+) -> None:
+    for place, serial in (("2", "A"), ("3", "B"), ("4", "C")):
+        known(units, place, serial)
+    known(units, "3", "C")
+    assert numbers(units) == {"2", "3", "B (gone)"}
+    known(units, "4", "NEW")
+    assert numbers(units) == {"2", "3", "4"}
+
+
+def test_a_replaced_module_that_turns_up_elsewhere_counts_and_is_the_same(units: Units) -> None:
+    known(units, "2", "A")
+    module = known(units, "3", "B")
+    known(units, "3", "NEW")
+    assert known(units, "4", "B") is module
+    assert numbers(units) == {"2", "3", "4"}
+
+
+def test_a_silent_module_whose_place_nobody_has_is_missed_though_another_one_was_replaced(units: Units) -> None:
+    for place, serial in (("2", "A"), ("3", "B"), ("4", "C")):
+        known(units, place, serial).take(MEASURED, {"voltage": 50.0}, 80.0 if place == "4" else 100.0, FIELDS)
+    known(units, "2", "NEW").take(MEASURED, {"voltage": 50.0}, 100.0, FIELDS)
+    reading = units.root_reading(100.0)
+    assert reading is not None
+    assert (reading.values["modules_online"], reading.values["modules_offline"]) == (2, 1)
+
+
+def test_of_two_displaced_modules_the_last_one_is_missed(units: Units) -> None:
+    for place, serial in (("2", "A"), ("3", "B"), ("4", "C")):
+        known(units, place, serial)
+    known(units, "2", "NEW")
+    known(units, "3", "C")
+    assert numbers(units) == {"2", "3", "B (gone)"}
+
+
+def test_a_place_that_is_expected_is_not_missed_twice_when_modules_move_up(units: Units) -> None:
+    units.expect(["2", "3", "4"])
+    for place, serial in (("2", "A"), ("3", "B"), ("4", "C")):
+        known(units, place, serial)
+    known(units, "3", "C")
+    assert len(units.states(0.0)) == 3
+
+
 def test_a_module_that_told_no_number_at_first_is_not_counted_twice(units: Units) -> None:
     known(units, "2", None)
     known(units, "2", "A")
