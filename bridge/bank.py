@@ -114,9 +114,9 @@ class _Member:
     def live(self, now: float) -> bool:
         return now <= self.silent_at and self.guard.confirmed
 
-    def look(self, now: float) -> bool:
+    def look(self, now: float, replaced: bool) -> bool:
         """Return whether it counts, and note when it falls silent."""
-        live = self.live(now)
+        live = self.live(now) and not replaced
         self.silent_since = _NEVER if live else min(self.silent_since, now)
         return live
 
@@ -155,6 +155,8 @@ class Bank:
         """How many modules each device says it has, there or not."""
         self._silent: dict[str, int] = dict.fromkeys(rules.devices, 1)
         """How many modules of each device are not there; a device without any misses one."""
+        self._successors: dict[str, str] = {}
+        """Who has the place of a module that its device does not count any more, though its values are young yet."""
         self._stacks: dict[str, list[Reading]] = {device: [] for device in rules.devices}
         self._stating: set[str] = set()
         """Devices that stated limits for each of their modules twice."""
@@ -172,7 +174,7 @@ class Bank:
         self._round_due = now + self._rules.interval
         self._take(readings, now)
         names = {f"M{n}": member for n, member in enumerate(self._members.values(), 1)}
-        live = {name: member for name, member in names.items() if member.look(now)}
+        live = {name: member for name, member in names.items() if member.look(now, self._replaced(member, now))}
         if waiting_for := self._waiting_for(live, now):
             return self._quiet(live, s.WAITING, waiting_for)
         if live:
@@ -219,12 +221,17 @@ class Bank:
     def _modules_of(self, device: str, readings: Readings, now: float) -> list[Reading]:
         """Return the readings of a device's modules by path; counts those that are silent.
 
-        A name that it no longer counts is gone: a module first read by its address has its serial number now.
+        A name that it no longer counts is gone: a module first read by its address has its serial number now, or
+        another one has its place.
         """
         found = [reading for (owner, path), reading in readings.items() if owner == device and path]
         size = self._stack_sizes.get(device, max(1, len(found)))
-        found.sort(key=lambda one: (self._young(one, now), bool(_serial(one)), one.at))
-        gone = [one for one in found[: max(0, len(found) - size)] if not self._young(one, now)]
+        there = {_place(one): one for one in sorted(found, key=lambda one: one.at)}
+        found.sort(key=lambda one: (there[_place(one)] is one, self._young(one, now), bool(_serial(one)), one.at))
+        surplus = found[: max(0, len(found) - size)]
+        gone = [one for one in surplus if not self._young(one, now)]
+        displaced = [one for one in surplus if one not in gone and there[_place(one)] is not one]
+        self._successors |= {_identity(device, one): _identity(device, there[_place(one)]) for one in displaced}
         kept = [one for one in found if one not in gone]
         self._silent[device] = max(0, size - sum(self._young(one, now) for one in kept))
         return sorted(kept, key=lambda one: _natural(one.unit.path))
@@ -234,11 +241,11 @@ class Bank:
 
         Of a module that is read twice the first device's counts, as long as it is young enough.
         """
+        self._successors = {}
         sources: dict[str, list[tuple[str, Reading]]] = {}
         for device in self._rules.devices:
             for reading in self._modules_of(device, readings, now):
-                identity = _serial(reading) or f"{device}/{reading.unit.path}"
-                sources.setdefault(identity, []).append((device, reading))
+                sources.setdefault(_identity(device, reading), []).append((device, reading))
         chosen = {}
         self.duplicates = []
         for identity, found in sources.items():
@@ -248,6 +255,11 @@ class Bank:
                 self.duplicates.append(f"{identity} on {places}")
             chosen[identity] = young[0] if young else max(found, key=lambda one: one[1].at)
         return chosen
+
+    def _replaced(self, member: _Member, now: float) -> bool:
+        """Return whether another one counts in a member's place: they are not both there."""
+        pairs = ((self._members.get(old), self._members.get(new)) for old, new in self._successors.items())
+        return any(old is member is not new and new is not None and new.live(now) for old, new in pairs)
 
     def _take_stacks(self, readings: Readings, now: float) -> None:
         """Keep the last two readings of each device itself: a limit that it states for all its modules needs both.
@@ -430,6 +442,14 @@ def _put(state: Values, field: Field, why: Field, limit: Limit, decimals: int) -
 
 def _serial(reading: Reading) -> str:
     return reading.unit.serial or k.SERIAL.text(reading.values)
+
+
+def _identity(device: str, reading: Reading) -> str:
+    return _serial(reading) or f"{device}/{reading.unit.path}"
+
+
+def _place(reading: Reading) -> str:
+    return reading.unit.place or reading.unit.path
 
 
 def _natural(path: str) -> tuple[tuple[int, str], ...]:

@@ -27,10 +27,13 @@ class Rig:
         self.board: dict[tuple[str, str], Reading] = {}
         self.modules: dict[tuple[str, str], dict[str, Value]] = {(devices[0], path): state() for path in paths}
         self.serials: dict[tuple[str, str], str] = {}
+        self.places: dict[tuple[str, str], str] = {}
 
     def read(self, device: str, path: str) -> None:
         place = (device, path)
         unit = {"serial": self.serials[place]} if place in self.serials else {}
+        if place in self.places:
+            unit["place"] = self.places[place]
         self.board[place] = reading(path, dict(self.modules[place]), self.now, max_age=5.0, **unit)
 
     def step(self, seconds: int = 1) -> Round:
@@ -511,6 +514,51 @@ def test_a_silent_module_that_its_device_counts_no_more_binds_all_the_same() -> 
     found = rig.step(15).state
     assert (found["modules"], found["modules_offline"], found["charge_current_limit"]) == ("M1 bus/3", 0, 2.0)
     assert rig.step(10).state["charge_current_limit"] == 25.0
+
+
+def exchange(rig: Rig, old: str, new: str) -> None:
+    """Let a module have the place of another, in a device that says how many it has."""
+    rig.places["bus", new] = rig.places["bus", old]
+    del rig.modules["bus", old]
+    rig.modules["bus", new] = state()
+
+
+def test_b18_a_module_and_the_one_that_has_its_place_now_never_count_both() -> None:
+    rig = Rig("A", "B", "C", startup=20.0, max_age=5.0)
+    rig.places = {("bus", path): str(n) for n, path in enumerate("ABC", 2)}
+    rig.modules["bus", ""] = {"modules_online": 3, "modules_offline": 0}
+    rig.step(15)
+    exchange(rig, "B", "NEW")
+    seen = [rig.step().state for _ in range(8)]
+    assert {(found["modules_online"], found["charge_current_limit"]) for found in seen} == {(3, 75.0)}
+    assert [found["modules_offline"] for found in seen] == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert seen[-1]["modules"] == "M1 bus/A, M2 bus/C, M3 bus/NEW"
+
+
+def test_b18_modules_that_change_places_are_not_taken_for_replaced() -> None:
+    rig = Rig("A", "B", expected=None, startup=20.0, max_age=5.0)
+    rig.places = {("bus", "A"): "2", ("bus", "B"): "3"}
+    rig.modules["bus", ""] = {"modules_online": 2, "modules_offline": 0}
+    rig.step(15)
+    first = rig.modules.pop(("bus", "A"))
+    rig.places = {("bus", "A"): "3", ("bus", "B"): "2"}
+    assert rig.step(3).state["modules_online"] == 2
+    rig.modules["bus", "A"] = first
+    assert rig.step().state["modules_online"] == 2
+
+
+def test_of_a_silent_module_and_a_replaced_one_the_silent_one_is_missed() -> None:
+    rig = Rig("A", "B", "C", startup=20.0, max_age=5.0)
+    rig.places = {("bus", path): str(n) for n, path in enumerate("ABC", 2)}
+    rig.modules["bus", ""] = {"modules_online": 3, "modules_offline": 0}
+    rig.step(15)
+    del rig.modules["bus", "C"]
+    rig.modules["bus", ""] = {"modules_online": 2, "modules_offline": 1}
+    rig.step(10)
+    exchange(rig, "A", "NEW")
+    found = rig.step(10).state
+    assert (found["modules_online"], found["modules_offline"]) == (2, 1)
+    assert found["modules"] == "M1 bus/B, M2 bus/C, M3 bus/NEW"
 
 
 def test_g3_a_discharge_limit_that_the_modules_left_never_told_stays_as_published() -> None:
