@@ -320,10 +320,10 @@ class Bank:
         return f"{offline} of {offline + len(live)} modules{where}" if offline else ""
 
     def _offline(self, online: int) -> int:
-        """Return how many modules are not there of those expected, or known."""
-        if self._rules.expected is not None:
-            return max(0, self._rules.expected - online)
-        return max(len(self._members) - online, sum(self._silent.values()))
+        """Return how many modules are not there of those expected, or known: more may be known than are expected."""
+        expected = self._rules.expected
+        missing = sum(self._silent.values()) if expected is None else expected - online
+        return max(missing, len(self._members) - online)
 
     # -- what is said
 

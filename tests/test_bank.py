@@ -149,6 +149,15 @@ def test_g1_a_silent_module_counts_until_its_age_limit_and_lends_nothing_after_i
     assert rig.step().state["charge_current_limit"] == 75.0
 
 
+def test_g1_a_module_that_falls_silent_is_missed_also_where_fewer_are_expected() -> None:
+    """A stack has grown, and the configuration has not."""
+    rig = speaking("2", "3", "4", expected=2)
+    assert rig.step().state["modules_offline"] == 0
+    del rig.modules["bus", "4"]
+    found = rig.step(6).state
+    assert (found["modules_online"], found["modules_offline"], found["alarm_cable"]) == (2, 1, 1)
+
+
 @pytest.mark.parametrize(("stop", "amperes"), [(False, 50.0), (True, 0.0)])
 def test_g2_all_silent_is_one_safe_message_and_then_silence(stop: bool, amperes: float) -> None:
     rig = speaking("2", "3", stop_discharge_when_silent=stop)
