@@ -475,12 +475,13 @@ class ModuleGuard:
         """
         rated = rating.number(known)
         told = key.number(known if key.key in values or configured is None else values)
-        cap = None if configured is None else Limit(configured, ("module limit configured",))
-        if cap is not None and rated is not None:
-            cap = cap.under(rated * self._limits.share_of_rating, "rating")
-        if told is None:
-            return None if key.key in values else cap
-        return _lower(Limit(told, (_battery(key, values),), apart=told == 0), cap)
+        limit = None if configured is None else Limit(configured, ("module limit configured",))
+        if told is not None:
+            limit = _lower(Limit(told, (_battery(key, values),), apart=told == 0), limit)
+        elif key.key in values:
+            return None
+        share = None if rated is None else rated * self._limits.share_of_rating
+        return limit if limit is None or share is None or share >= limit.value else limit.under(share, "rating")
 
     def _cut(self, limit: Limit, known: Known, curves: Iterable[tuple[str, Curve | None, str]]) -> Limit:
         """Return the lowest of a limit and what each curve makes of it, by what is felt now and by what is known."""

@@ -136,6 +136,20 @@ def test_where_the_link_tells_no_limit_the_configured_one_holds_under_the_rating
     assert (limit.value, limit.reasons, limit.apart) == (0.0, ("charge limit not known",), True)
 
 
+def test_a_share_of_the_rating_holds_also_where_no_limit_is_configured() -> None:
+    values = state(max_charge_current=40.0, max_discharge_current=30.0)
+    limits = Limits(share_of_rating=0.5)
+    assert charge(values, limits) == Limit(20.0, ("rating",))
+    assert discharge(values, limits) == Limit(15.0, ("rating",))
+    assert charge(values) == Limit(25.0, ("battery",))
+    assert charge(state(max_charge_current=40.0, charge_current_limit=0.0), limits) == Limit(
+        0.0, ("battery",), apart=True
+    )
+    unknown = without(values, "charge_current_limit", "discharge_current_limit")
+    assert charge(unknown, limits).value == 0.0
+    assert guarded(unknown, limits).allowed().discharge is None
+
+
 def test_a_configured_limit_only_lowers_what_the_battery_tells() -> None:
     assert charge(state(), Limits(module_charge_current=10)) == Limit(10.0, ("module limit configured",))
     assert charge(state(), Limits(module_charge_current=100)) == Limit(25.0, ("battery",))
