@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 from bridge import fields as f
 from bridge.fields import Field, Level, Value
@@ -164,6 +165,9 @@ a console states limits once for all. Only the first two mark a stack that does.
 MEASURED = (VOLTAGE, CURRENT, SOC, REMAINING, TOTAL)
 NEEDED = MEASURED[:3]
 
+MISREAD = 0.1
+"""Cells by which a module's voltage and its highest cell may disagree, which are not measured at the same moment."""
+
 NOMINAL_CELL = 3.2
 """V of an LFP cell: with it capacity gives the makers' own figures, 2.4 kWh for a 50 Ah module of 15 cells."""
 
@@ -219,14 +223,18 @@ def cell_voltages(values: Mapping[str, Value]) -> list[float | None]:
 
 
 def cell_count(values: Mapping[str, Value]) -> int | None:
-    """Return how many cells in series a module has, as far as its values tell."""
+    """Return how many cells in series a module has, as far as its values tell.
+
+    Where they do not say so, the fewest that make its voltage: the charge voltage is capped by the number, and with one
+    weak cell among 15 their mean would make 16 of them.
+    """
     if cells := cell_voltages(values):
         return len(cells)
     told = CELL_COUNT.number(values)
     if told is not None:
         return int(told)
-    voltage, low, high = VOLTAGE.number(values), CELL_MIN.number(values), CELL_MAX.number(values)
-    return None if voltage is None or low is None or high is None else round(2 * voltage / (low + high))
+    voltage, high = VOLTAGE.number(values), CELL_MAX.number(values)
+    return None if voltage is None or high is None else ceil(voltage / high - MISREAD)
 
 
 def remaining(values: Mapping[str, Value]) -> float | None:

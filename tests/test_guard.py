@@ -287,6 +287,17 @@ def test_the_cap_follows_the_number_of_cells(cells: int | None, volts: float) ->
     assert voltage_cap(Limits(max_charge_voltage=51.0), cells).value == 51.0
 
 
+@pytest.mark.parametrize(("cells", "volts"), [(15, 52.4), (16, 56.0), (8, 28.0)])
+@pytest.mark.parametrize("weak", [3.5, 3.3, 2.9, 2.0])
+def test_a_weak_cell_makes_no_further_cell_of_which_the_cap_would_rise(cells: int, volts: float, weak: float) -> None:
+    """As a console tells it whose `info` does not name the number, before `bat` does."""
+    told = without(state(), "charge_voltage_limit", *(f"cell_{n}_voltage" for n in range(1, 16)))
+    values = told | {"cell_min_voltage": weak, "cell_max_voltage": 3.5, "voltage": round((cells - 1) * 3.5 + weak, 3)}
+    found = guarded(values).allowed().voltage.value
+    assert found <= volts
+    assert found == volts or weak < 3.0
+
+
 # -- configuration
 
 
