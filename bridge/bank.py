@@ -181,12 +181,15 @@ class Bank:
             others = ((name, one) for name, one in (names | self._left).items() if name not in live)
             binding = {name: one for name, one in others if now - one.silent_since <= self._rules.bound_for}
             return self._speak(live, binding)
+        if self._speaking and now < self.silent_at():
+            return self._quiet(live, s.WAITING, "a second reading")
         return self._last_word(now) if self._speaking else self._quiet(live, s.SILENT, "a module that answers")
 
     def silent_at(self) -> float:
         """Return when there will be silence to tell of, at the latest; infinity when nothing is being published.
 
-        Not before the modules had the time to be read that they get after a standstill.
+        Not before the modules had the time to be read that they get after a standstill, nor while the one reading is
+        young that one of them has given since.
         """
         if not self._speaking:
             return _NEVER

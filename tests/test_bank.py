@@ -226,6 +226,32 @@ def test_d2_a_module_that_does_not_come_back_after_a_freeze_binds() -> None:
     assert rig.step(20).state["charge_current_limit"] == 25.0
 
 
+def test_d2_modules_that_are_read_rarely_have_the_time_for_a_second_reading_after_a_freeze() -> None:
+    rig = speaking("2", "3", max_age=20.0)
+    rig.modules.clear()
+    rig.now += 60.0
+    said = []
+    for second in range(20):
+        rig.now += 1.0
+        if second % 8 == 2:
+            for path in ("2", "3"):
+                rig.board["bus", path] = reading(path, state(), rig.now, max_age=20.0)
+        said.append(rig.bank.round(rig.board, rig.now))
+    assert [found.state["phase"] for found in said] == ["waiting"] * 10 + ["publishing"] * 10
+    assert {found.data.values["charge_current_limit"] for found in said if found.data} == {50.0}
+    assert not any(found.state["alarm"] for found in said)
+
+
+def test_d2_a_module_that_answered_once_after_a_freeze_does_not_put_the_safe_message_off_for_long() -> None:
+    rig = speaking("2", "3")
+    rig.modules.clear()
+    rig.now += 60.0
+    rig.step(3)
+    rig.board["bus", "2"] = reading("2", state(), rig.now, max_age=5.0)
+    said = [rig.step().data for _ in range(8)]
+    assert [data is not None for data in said] == [False] * 4 + [True] + [False] * 3
+
+
 def test_d2_after_a_freeze_that_the_modules_did_not_survive_the_safe_message_comes() -> None:
     rig = speaking("2", "3")
     rig.modules.clear()
