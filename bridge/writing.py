@@ -205,10 +205,11 @@ class Writer:
         """Return the result of the same command if it was given before. Raises CommandError."""
         if request.id is None or self._records is None:
             return None
-        mark = digest(command.unit, command.setting, request.text)
-        if any(job.request.id == request.id for job in self._jobs):
+        jobs = [*self._jobs, self._open] if self._open is not None else self._jobs
+        pending = self._records.ledger.pending or {}
+        if request.id == pending.get("id") or any(job.request.id == request.id for job in jobs):
             raise CommandError("a command with this id is under way")
-        return self._records.ledger.recall(request.id, mark)
+        return self._records.ledger.recall(request.id, digest(command.unit, command.setting, request.text))
 
     def _check_room(self, target: Target) -> None:
         if (away := self._owner.away()) is not None:

@@ -382,6 +382,42 @@ def test_the_same_id_twice_at_once_is_done_once(house: House) -> None:
     assert len(house.machine.frames) == 1
 
 
+def test_e7_the_same_id_again_while_it_is_carried_out_sends_nothing(house: House) -> None:
+    """A line on which nothing is answered takes its time: by then the register itself may be written again."""
+    payload = b'{"value": 80, "id": "a1"}'
+    house.machine.manners = ["deaf", "deaf"]
+    house.give("rate", payload)
+    work = house.writer.work()
+    house.take(iter([next(work)]))  # it is read first
+    house.give("rate", payload)
+    for reading in work:
+        house.now += 11
+        house.take(iter([reading]))
+    assert [(one["outcome"], "under way" in one["reason"]) for one in house.results] == [
+        ("refused", True), ("failed", False),
+    ]  # fmt: skip
+    assert len(house.machine.frames) == 2, "the one repetition that a lost frame has"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_e7_the_same_id_again_behind_a_link_that_broke_sends_nothing(house: House, restarted: bool) -> None:
+    payload = b'{"value": 80, "id": "a1"}'
+    house.machine.manners = ["breaks"]
+    house.give("rate", payload)
+    with pytest.raises(LinkError):
+        house.work()
+    house.machine.words["rate"] = 50  # it never arrived
+    if restarted:
+        house.restart()
+    house.now += 11
+    house.give("rate", payload)
+    assert "under way" in house.results[-1]["reason"]
+    house.work()
+    assert house.results[-1]["outcome"] == "failed"
+    assert house.send("rate", payload)["repeated"], "it is answered from the record from then on"
+    assert len(house.machine.frames) == 1
+
+
 def test_e11_a_link_that_breaks_behind_the_frame_is_settled_by_reading_back(house: House) -> None:
     house.machine.manners = ["breaks"]
     house.give("rate", "80", tag="t")
