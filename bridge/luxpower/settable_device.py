@@ -22,7 +22,7 @@ from bridge.luxpower.reader import Asker
 from bridge.luxpower.settings import CLOCK_REGISTERS, Facts, LxpSetting, Model, find, permit, settings_of
 from bridge.luxpower.targets import RawTarget, WordTarget, target_of
 from bridge.luxpower.timekeeping import Timekeeper
-from bridge.settings import NOW
+from bridge.settings import NOW, SANE_YEAR
 from bridge.writing import Records, Rejected, Wire, Writer
 
 _RAW = re.compile(r"hold/(0|[1-9][0-9]{0,4})")
@@ -138,6 +138,9 @@ class Settable:
 
     def _look_at_clock(self, inverter: Inverter, keeper: Timekeeper) -> Iterator[Reading | None]:
         wires, row = _Wires(self._stick, inverter), find(TIME)
+        if wires.local().year < SANE_YEAR:
+            keeper.put_off(time.monotonic())
+            return
         try:
             words = yield from wires.read(Function.READ_HOLD, CLOCK_REGISTERS[0], len(CLOCK_REGISTERS))
         except (NoReply, ProtocolError, CommandError):

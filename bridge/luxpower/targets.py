@@ -16,7 +16,7 @@ from bridge.luxpower.blocks import GROUP
 from bridge.luxpower.frame import Function
 from bridge.luxpower.raw_setting import RawWord
 from bridge.luxpower.settings import CLOCK_REGISTERS, NOMINAL_VOLTAGE, Facts, LxpSetting
-from bridge.settings import NOW, Setting
+from bridge.settings import NOW, SANE_YEAR, Setting
 from bridge.writing import Step, Wire
 
 QUICK_CHARGE, QUICK_MINUTES = 233, 234
@@ -196,6 +196,8 @@ class ClockTarget(WordTarget):
         return abs((datetime.fromisoformat(shown) - self._moment(wanted)).total_seconds()) <= CLOCK_TOLERANCE
 
     def steps(self, snapshot: Snapshot, wanted: Value) -> list[Step]:
+        if wanted == NOW and self._wires.local().year < SANE_YEAR:
+            raise CommandError("the bridge's own clock has not been set yet")
         old = tuple(snapshot.words[register] for register in CLOCK_REGISTERS)
         self._wanted = wanted
         return [Step(self.registers[0], Change(CLOCK_REGISTERS[0], old, old))]

@@ -13,10 +13,10 @@ from decimal import Decimal
 from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import SetSetting
-from bridge.settings import NOW, Number, Press
+from bridge.settings import NOW, SANE_YEAR, Number, Press
 from bridge.voltronic.meant import Meant
 from bridge.voltronic.options import Options
-from bridge.voltronic.setter_device import SANE_YEAR, Hands, MemberTarget, Target, target_for
+from bridge.voltronic.setter_device import Hands, MemberTarget, Target, target_for
 from bridge.voltronic.settings import PI30_UNIT_SETTERS, Setter, kind_of, nearest, setters_of
 from bridge.writing import Records, Writer
 

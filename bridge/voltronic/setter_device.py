@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias
 
 from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Reading, Unit, Value
-from bridge.settings import NOW, PRESS, Setting
+from bridge.settings import NOW, PRESS, SANE_YEAR, Setting
 from bridge.voltronic.connection import Answer, Speech
 from bridge.voltronic.inquiry import OTHER, Decoded, Inquiry
 from bridge.voltronic.known import MOVED_ALONG, OF_A_UNIT, Known, changes
@@ -28,8 +28,6 @@ from bridge.writing import Rejected, Step, Wire
 
 CLOCK_OFF_BY = 5.0
 """Seconds by which a clock just set may differ: it counts whole ones, and its answer takes its time."""
-SANE_YEAR = 2026
-"""Before this the bridge's own clock has not been set."""
 
 Read: TypeAlias = Callable[[str], Decoded]
 Frames: TypeAlias = tuple[tuple[str, bytes], ...]

@@ -14,7 +14,9 @@ import pytest
 
 from bridge import inbox, ledger
 from bridge.fields import Channel
+from bridge.luxpower import timekeeping
 from bridge.luxpower.frame import Function
+from bridge.luxpower.settable_device import _Wires
 from bridge.settings import Number
 from bridge.simulators.lxp import LxpSimulator
 from bridge.simulators.lxp_faults import Lies
@@ -220,6 +222,23 @@ def test_a_clock_that_is_off_is_set_by_itself_when_asked_to(stick: LxpSimulator,
         assert abs(simulated_clock(stick) - datetime.now()) < timedelta(seconds=5)
         house.set("charge_rate_pct", "80")
         assert len(written(stick)) == 2
+
+
+def test_d1_no_clock_is_set_by_one_that_has_not_been_set_itself(
+    stick: LxpSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board starts in 1970: an inverter told so would charge at the wrong hours, in 2070."""
+    local = [datetime(1970, 1, 1, 0, 12, 5)]
+    monkeypatch.setattr(_Wires, "local", lambda _wires: local[0])
+    monkeypatch.setattr(timekeeping, "LOOK_AGAIN", 0.2)
+    with site(stick, tmp_path, **MAY | {"time_sync": True, "interval": 0.2}) as house:
+        result = house.set("time", "now")
+        assert (result["outcome"], "own clock has not been set" in result["reason"]) == ("refused", True)
+        await_true(lambda: house.publisher.tally.polls > 5, 5, "some rounds")
+        assert written(stick) == []
+        local[0] = simulated_clock(stick) + timedelta(hours=3, minutes=10)
+        await_true(lambda: written(stick), 5, "it has been set, and sets the inverter's")
+        assert abs(simulated_clock(stick) - local[0]) < timedelta(seconds=5)
 
 
 def test_a_clock_is_left_alone_unless_asked_for(stick: LxpSimulator, house: Site) -> None:

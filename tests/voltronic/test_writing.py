@@ -12,9 +12,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -32,7 +32,7 @@ from bridge.simulators.axpert import LIES, AxpertSimulator
 from bridge.statefile import StateFile
 from bridge.transports.base import Stop
 from bridge.transports.ports import open_port
-from bridge.voltronic import connection, frame
+from bridge.voltronic import connection, desk_device, frame, setter_device
 from bridge.voltronic.device import Options, build
 from bridge.voltronic.settings import every_setter, setters_of
 from bridge.writing import Records
@@ -890,6 +890,24 @@ def test_a_clock_that_is_off_is_set_once_a_day_when_it_is_asked_for(rig: Make) -
     one.start()
     one.ready()
     assert len(one.simulator.setters) == 1, "a second time on one day"
+
+
+class Unset(datetime):
+    """The clock of a board that has not asked for the time yet."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(1970, 1, 1, 0, 12, 5, tzinfo=tz)
+
+
+def test_d1_no_clock_is_set_by_one_that_has_not_been_set_itself(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (setter_device, desk_device):
+        monkeypatch.setattr(module, "datetime", Unset)
+    one = rig(time_sync=True).ready()
+    result = one.set("clock", "now")
+    assert (result["outcome"], "own clock has not been set" in result["reason"]) == ("refused", True)
+    assert one.simulator.setters == []
+    assert len(one.audit("end")) == 1, "time_sync tries it, and then not for a day"
 
 
 def test_a_clock_is_left_alone_unless_it_is_asked_for(rig: Make) -> None:
