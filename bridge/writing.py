@@ -30,7 +30,7 @@ from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import SetSetting
 from bridge.ledger import Ledger, digest
 from bridge.request import Request, parse
-from bridge.settings import Risk, Setting
+from bridge.settings import SANE_YEAR, Risk, Setting
 
 log = logging.getLogger(__name__)
 
@@ -198,8 +198,11 @@ class Writer:
     def _check_age(self, command: SetSetting, request: Request) -> None:
         if command.retained:
             raise CommandError("the command was retained, so it may be old; send it without the retain flag")
-        if time.monotonic() > command.expires or (request.expires is not None and time.time() > request.expires):
+        wall = time.time()
+        if time.monotonic() > command.expires or (request.expires is not None and wall > request.expires):
             raise CommandError("the command has expired")
+        if request.expires is not None and time.gmtime(wall).tm_year < SANE_YEAR:
+            raise CommandError("the command may have expired: the bridge's own clock has not been set yet")
 
     def _known(self, command: SetSetting, request: Request) -> Mapping[str, Any] | None:
         """Return the result of the same command if it was given before. Raises CommandError."""

@@ -561,6 +561,17 @@ def test_d4_nothing_is_written_that_cannot_be_recorded(house: House, tmp_path: P
     assert house.machine.frames == []
 
 
+def test_e13_and_d1_what_nobody_can_call_young_before_the_clock_is_set_is_not_carried_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time", lambda: 60.0)
+        result = house.send("rate", '{"value": 80, "expires": "2026-01-01T00:00:00Z"}')
+        assert (result["outcome"], "clock has not been set" in result["reason"]) == ("refused", True)
+        assert house.machine.frames == []
+        assert house.send("rate", "80")["outcome"] == "done", "without a moment none has to be told"
+
+
 def test_e13_a_command_that_expires_while_it_is_recorded_is_not_carried_out(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
