@@ -33,7 +33,10 @@ from tests.faults.rig import (
 )
 from tests.harness import Bridge, Mosquitto, Proxy, Recorder, Stopwatch, await_true, free_port
 
-RETAINED = [f"{BASE}/status", f"{BASE}/info", f"{BASE}/one/availability", f"{BASE}/one/state"]
+QUICK = "import bridge.sinks.discovery as d\nd.SETTLED = 0.5"
+DISCOVERY = "homeassistant/device"
+RETAINED = [f"{BASE}/status", f"{BASE}/info", f"{BASE}/one/availability", f"{DISCOVERY}/sb/config",
+            f"{DISCOVERY}/sb_one/config", f"{BASE}/one/state"]  # fmt: skip
 
 HANDED_OUT = 0.5 / INTERVAL + 3
 """Readings that may reach a frozen broker before they are held back: half a second of them, one that
@@ -57,7 +60,7 @@ def test_a1_a_broker_that_comes_later_is_found_and_told_everything(tmp_path: Pat
     port = free_port()
     with ExitStack() as stack:
         config = configuration(tmp_path, port, {"one": {}})
-        bridge = stack.enter_context(Bridge(tmp_path / "bridge", config, prelude=PRELUDE))
+        bridge = stack.enter_context(Bridge(tmp_path / "bridge", config, prelude=f"{PRELUDE}\n{QUICK}"))
         await_true(lambda: "Connection refused" in bridge.log(), 10, "a refused connection in the log")
         pause(2)  # the length of the outage
         assert bridge.process is not None
@@ -81,8 +84,9 @@ def test_a2_a_broker_that_died_is_served_again_with_and_without_its_database(tmp
 def a_broker_that_died(tmp_path: Path, memory: str) -> None:
     tmp_path.mkdir()
     lines = f"allow_anonymous true\npersistence true\npersistence_location {tmp_path}/broker/\nautosave_interval 1"
-    with house(tmp_path, broker_lines=lines) as site:
+    with house(tmp_path, broker_lines=lines, prelude=QUICK) as site:
         site.await_up()
+        site.recorder.wait(f"{DISCOVERY}/sb_one/config")
         pause(1.2)  # for the broker to save
         before = site.bridge.descriptors(), site.bridge.threads()
         site.broker.stop(signal.SIGKILL)
@@ -220,10 +224,11 @@ def test_a5_over_a_slow_link_the_newest_state_wins_and_the_device_is_read_on(tmp
 
 def test_a8_a_broker_that_lost_its_retained_messages_gets_them_all_again(tmp_path: Path) -> None:
     lines = f"allow_anonymous true\npersistence true\npersistence_location {tmp_path}/broker/"
-    with house(tmp_path, {"one": {"parts": 3}}, broker_lines=lines) as site:
+    with house(tmp_path, {"one": {"parts": 3}}, broker_lines=lines, prelude=QUICK) as site:
         site.await_up()
         parts = [f"{BASE}/one/part{n}/{leaf}" for n in range(3) for leaf in ("state", "availability")]
-        for topic in parts:
+        announced = [f"{DISCOVERY}/sb_one_part{n}/config" for n in range(3)]
+        for topic in [*parts, *announced]:
             site.recorder.wait(topic)
         site.say("one", "silent")  # nothing new is read: what comes back comes from the bridge's memory
         await_true(lambda: "trying again" in site.bridge.log() or "offline" in site.bridge.log(), 10, "silence noticed")
@@ -232,7 +237,8 @@ def test_a8_a_broker_that_lost_its_retained_messages_gets_them_all_again(tmp_pat
         site.broker.start()
         back = Stopwatch(site.bridge.pid)
         with Recorder(site.broker.port) as other:
-            for topic in [*RETAINED[:3], *(topic for topic in parts if topic.endswith("availability"))]:
+            lasting = [topic for topic in [*RETAINED, *parts, *announced] if not topic.endswith("/state")]
+            for topic in lasting:
                 other.wait(topic, seconds=NETWORK_RECOVERY)
             note(recovery=back.seconds())
             assert back.seconds() <= NETWORK_RECOVERY
