@@ -110,7 +110,8 @@ def test_a_dangerous_setting_has_to_be_named(tmp_path: Path) -> None:
 def test_e2_malformed_payloads_are_refused_one_by_one(tmp_path: Path) -> None:
     payloads = [b"", b"\xff\xfe", b"nan", b"1_0", "８０".encode(), b" 80", b"80 ", b"0x14", b"1.0", b"9" * 1000,
                 b'{"value": true}', b'{"value": 1, "value": 2}', b"[" * 900, b"\xef\xbb\xbf80", b'{"value": NaN}',
-                b"x" * 100_000]  # fmt: skip
+                b"1e999", b'{"value": 1e999}', b"\xed\xa0\x80", b'{"value": "\\ud800"}', "٨٠".encode(), b"9" * 45_000,
+                b"[" * 60_000, b'{"value": ' + b"[" * 60_000, b"[" * 100_000]  # fmt: skip
     with writable(tmp_path) as site:
         for payload in payloads:
             publish(site, f"{SET}/limit", payload)

@@ -400,7 +400,9 @@ def test_e10_another_client_that_writes_the_same_word_in_between_is_not_undone_i
     stick.lies.interleave, stick.lies.times = (21, 0xF354 | 1 << 11), 1
     result = house.set("ac_charge", "on")
     assert result["outcome"] == "done"
-    assert hold(stick, 21) & 1 << 7
+    assert hold(stick, 21) == 0xF354 | 1 << 7
+    told = [(entry["setting"], entry["old"], entry["new"]) for entry in house.audit("changed")]
+    assert told == [("charge_priority", False, True), ("charge_priority", True, False)], "what it set, and its end"
 
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
