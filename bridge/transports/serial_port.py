@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sys
 import termios
@@ -16,8 +17,17 @@ import time
 from bridge.errors import LinkError, Stopped
 from bridge.transports.base import BITS, DescriptorLink, Stop, open_failure
 
-RIGHTS = "add the bridge's user to the group dialout"
+log = logging.getLogger(__name__)
 
+RIGHTS = "add the bridge's user to the group dialout"
+BY_ID = "/dev/serial/by-id"
+"""Where the system names adapters by what they are, whatever number they get."""
+
+_lasting: dict[str, str | None] = {}
+"""Every port that this program was told to use, and, once it was open, the name that its adapter keeps, if any.
+The devices' threads share it, and each writes of its own port."""
+_found: dict[str, str] = {}
+"""Where the adapter of a port was found that was not where its name says."""
 
 EARLIER = 0.97
 """Of the time that bytes should take: no two answers are alike to the last bit."""
@@ -107,12 +117,14 @@ class SerialLink(DescriptorLink):
 def open_serial(port: str, baud: int, stop: Stop) -> SerialLink:
     """Open a serial port, a pty or a link to one: 8N1, raw, exclusive, its old input thrown away.
 
-    Raises LinkError with the exact reason.
+    An adapter that has come back as another ttyUSB is found by the name it keeps. Raises LinkError with the exact
+    reason.
     """
     import serial  # 0.4 MB that a bridge of sockets and HID does without
 
+    where = _where(port)
     try:
-        opened = serial.Serial(port, baud, timeout=0, write_timeout=0, exclusive=True)
+        opened = serial.Serial(where, baud, timeout=0, write_timeout=0, exclusive=True)
     except (OSError, termios.error) as err:  # pyserial's own error is an OSError, termios' is not
         raise open_failure(port, err, RIGHTS) from err
     except (ValueError, OverflowError) as err:  # a speed the driver does not take, a NUL in the name
@@ -126,11 +138,42 @@ def open_serial(port: str, baud: int, stop: Stop) -> SerialLink:
     finally:
         opened.close()
     try:
-        _finish(fd, port)
+        _finish(fd, where)
     except (OSError, termios.error) as err:
         os.close(fd)
         raise open_failure(port, err, RIGHTS) from err
+    _lasting[port] = _lasting_name(where)
     return SerialLink(fd, port, baud, stop)
+
+
+def _where(port: str) -> str:
+    """Return where to open a port: where its name leads, else where its adapter has come back under another one.
+
+    Never where another port of the configuration leads, nor by a name that two adapters have: what is asked would be
+    asked somebody else's device.
+    """
+    lasting = _lasting.setdefault(port, None)
+    if lasting is None or os.path.exists(port) or not os.path.exists(lasting):
+        return port
+    node = os.path.realpath(lasting)
+    if any(_node(other) == node or name == lasting for other, name in [*_lasting.items()] if other != port):
+        return port
+    if _found.get(port) != node:
+        _found[port] = node
+        log.warning("%s: not there any more, its adapter is at %s now; best name it %s", port, node, lasting)
+    return node
+
+
+def _lasting_name(where: str) -> str | None:
+    try:
+        names = sorted(os.listdir(BY_ID))
+    except OSError:  # no adapter has one, or the system gives none
+        return None
+    return next((name for name in (f"{BY_ID}/{one}" for one in names) if _node(name) == _node(where)), None)
+
+
+def _node(name: str) -> str:
+    return os.path.realpath(name.replace("\0", ""))
 
 
 def _finish(fd: int, port: str) -> None:
@@ -141,6 +184,6 @@ def _finish(fd: int, port: str) -> None:
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
     # the lock keeps out programs that lock too; this one the others. Not on a pty: its flag would outlive a
     # killed bridge as long as the pty's master is open
-    if not os.path.realpath(port).startswith("/dev/pts/"):
+    if not _node(port).startswith("/dev/pts/"):
         with contextlib.suppress(OSError):
             fcntl.ioctl(fd, termios.TIOCEXCL)

@@ -14,6 +14,7 @@ import pytest
 import serial  # noqa: F401 - a child without rights cannot import it
 
 from bridge.errors import LinkError, Stopped
+from bridge.transports import serial_port
 from bridge.transports.base import Stop
 from bridge.transports.serial_port import SerialLink, _finish, open_serial
 from tests.rights import error_without_rights
@@ -336,3 +337,46 @@ def test_b2_a_replugged_port_is_found_under_its_link(tmp_path: Path, stop: Stop)
     assert link.read(far()) == b"back"
     link.close()
     second.unplug()
+
+
+@pytest.fixture
+def by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the system names adapters."""
+    monkeypatch.setattr(serial_port, "BY_ID", str(tmp_path))
+    monkeypatch.setattr(serial_port, "_lasting", {})
+    monkeypatch.setattr(serial_port, "_found", {})
+    return tmp_path / "usb-adapter"
+
+
+def test_b2_an_adapter_that_comes_back_as_another_node_is_found_by_the_name_it_keeps(
+    by_id: Path, stop: Stop, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = Pty(), Pty()
+    by_id.symlink_to(first.path)
+    open_serial(first.path, 2400, stop).close()
+    first.unplug()
+    by_id.unlink()
+    with pytest.raises(LinkError, match="not there"):
+        open_serial(first.path, 2400, stop)
+    by_id.symlink_to(second.path)
+    for _ in range(2):
+        link = open_serial(first.path, 2400, stop)
+        os.write(second.master, b"back")
+        assert link.read(far()) == b"back"
+        link.close()
+    assert caplog.text.count(f"its adapter is at {second.path} now; best name it {by_id}") == 1
+    second.unplug()
+
+
+def test_b2_a_port_that_another_device_is_given_is_never_tried_for_one_that_is_gone(by_id: Path, stop: Stop) -> None:
+    """Adapters without a serial number have one name between them, and it goes from one to the other."""
+    gone, others = Pty(), Pty()
+    by_id.symlink_to(gone.path)
+    open_serial(gone.path, 2400, stop).close()
+    open_serial(others.path, 2400, stop).close()
+    gone.unplug()
+    by_id.unlink()
+    by_id.symlink_to(others.path)
+    with pytest.raises(LinkError, match="not there"):
+        open_serial(gone.path, 2400, stop)
+    others.unplug()
