@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bridge.backoff import Backoff
+from bridge.damage import Damage
 from bridge.devices import Context, Device, Lasting, Obedient, Patient, Settable, Tally
 from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Channel, Reading, Unit, Value
@@ -77,6 +78,7 @@ class Publisher:
         self._sinks = sinks
         self._stop = stop
         self._link_trouble: str | None = None
+        self._damage = Damage(self.beat_at)
         self._refresh_wanted = False
         self._told_refused = 0
         self._tell_due = self._refusal_due = 0.0
@@ -150,6 +152,12 @@ class Publisher:
             log.warning("%s: %s; trying again on and on", self.name, text)
             self._link_trouble = text
 
+    def _look_for_damage(self) -> None:
+        """Tell of a line on which much is damaged: rounds that bring less are no trouble of the link yet."""
+        told = self._damage.look(time.monotonic(), self.tally.failures, self.tally.replies)
+        if told is not None:
+            log.log(logging.WARNING if self._damage.much else logging.INFO, "%s: %s", self.name, told)
+
     def _pause(self, seconds: float) -> None:
         """Wait before the next attempt. A refresh ends the wait, since it wants the device now."""
         until = time.monotonic() + seconds
@@ -186,6 +194,7 @@ class Publisher:
                 if silent >= SILENT_ROUNDS:
                     raise
             self.tally.polls += 1
+            self._look_for_damage()
 
     def _deliver_all(self, device: Device, readings: Iterator[Reading | None]) -> None:
         for reading in readings:

@@ -80,7 +80,7 @@ def is_pure(path: Path) -> bool:
 PURE = ("fields.py", "errors.py", "battery.py", "guard.py", "summary.py", "bank.py", "settings.py", "request.py",
         "lxp_bridge.py", "sinks/outbox.py", "sinks/homeassistant.py", "sinks/controls.py",
         "sinks/halves.py", "energy.py", "sinks/victron.py",
-        "sinks/lxp_bridge_discovery.py")  # fmt: skip
+        "sinks/lxp_bridge_discovery.py", "damage.py")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if is_pure(p)], ids=lambda p: str(p.relative_to(BRIDGE)))

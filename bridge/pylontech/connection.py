@@ -158,7 +158,10 @@ class Line:
         reason = self._decoder.unfinished()
         if reason == "incomplete":
             return ProtocolError("length", "the reply ends before its CR")
-        self.noise |= reason == "no frame"
+        if reason == "no frame":
+            self.noise = True
+            if not question.stranger:  # where nobody is, some adapters hear their own turning round
+                self._tally.failed("format", f"address {question.address}: bytes that are no frame")
         self._owed[question.address] = self._sent
         return NoReply(f"address {question.address}: {reason} to {question.command:02X}h")
 

@@ -25,6 +25,7 @@ from bridge.transports.serial_port import open_serial
 from tests.faults.ledger import note
 from tests.faults.rig import BASE, MEMORY_GROWTH_KIB
 from tests.harness import Bridge, Mosquitto, Recorder, Stopwatch, await_true
+from tests.transports.lines import thief
 
 INTERVAL = 0.2
 AGE_LIMIT = 4.0
@@ -80,7 +81,7 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, plugged: bool = True) -> Iterator[Site]:
+def site(folder: Path, plugged: bool = True, prelude: str = "") -> Iterator[Site]:
     """Build it: `roof` and `batteries`; unless `plugged`, the roof's cable is out at the start."""
     with ExitStack() as parts:
         broker = parts.enter_context(Mosquitto(folder / "broker"))
@@ -96,7 +97,7 @@ def site(folder: Path, plugged: bool = True) -> Iterator[Site]:
              "max_age": AGE_LIMIT},
         ]  # fmt: skip
         config = {"mqtt": {"host": "127.0.0.1", "port": broker.port, "base_topic": BASE}, "devices": devices}
-        bridge = parts.enter_context(Bridge(folder / "bridge", json.dumps(config)))
+        bridge = parts.enter_context(Bridge(folder / "bridge", json.dumps(config), prelude=prelude))
         recorder.wait(f"{BASE}/batteries/state", seconds=20)
         if plugged:
             recorder.wait(f"{BASE}/roof/state", seconds=20)
@@ -180,6 +181,15 @@ def full_line(link: Path) -> Iterator[None]:
         link.unlink()
         os.close(far)
         os.close(near)
+
+
+def test_b5_a_port_that_another_program_reads_too_is_told_of(tmp_path: Path) -> None:
+    quick = "from bridge import damage\ndamage.WINDOW, damage.LEAST = 1.0, 2"
+    with site(tmp_path, prelude=quick) as here, here.undisturbed("roof"):
+        with thief(tmp_path / "by-id-stack"):
+            await_true(lambda: "or a shared port" in here.bridge.log(), 15, "what it may be")
+        await_true(lambda: "batteries: answers come whole again" in here.bridge.log(), 15, "the end of it")
+        assert "roof: " not in "".join(line for line in here.bridge.log().splitlines() if "damaged" in line)
 
 
 def test_b4_a_line_that_takes_no_bytes_is_given_up_and_does_not_hold_the_others_up(tmp_path: Path) -> None:

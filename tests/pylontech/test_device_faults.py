@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.harness import Stopwatch, await_true
 from tests.pylontech.build import analog_record, reply
 from tests.pylontech.stack_rig import Rig, check, paths, states, wrong
 from tests.simulators.pylontech_host import Bench
+from tests.transports.lines import thief
 
 Make = Callable[..., Rig]
 
@@ -110,6 +112,17 @@ def test_b6_answers_that_are_only_slow_or_surrounded_by_noise_are_all_read(rig: 
     failed = {kind: count - before.get(kind, 0) for kind, count in one.failures().items()}
     assert {kind for kind, count in failed.items() if count} <= {"length"}
     assert not any(station.misses for station in one.device._stations.values())
+
+
+def test_b5_bytes_that_another_program_takes_make_no_wrong_value(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fair.UNDER_WAY", 0.1)  # what is taken does not come
+    one = rig(modules=3)
+    one.poll(4)
+    before = one.failures()
+    with thief(Path(one.sim.port)):
+        one.poll_until(lambda: one.failures().get("format", 0) > before.get("format", 0))
+        one.poll(3)
+    judged(one, 1)
 
 
 def test_b7_endless_noise_is_survived(rig: Make) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pty
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from bridge.errors import BridgeError
 
@@ -24,6 +27,27 @@ class Pty:
         if self.master >= 0:
             os.close(self.master)
             self.master = -1
+
+
+@contextmanager
+def thief(port: Path) -> Iterator[None]:
+    """Another program that reads a port: it had it open before us, so our lock does not keep it out."""
+    descriptor = os.open(port.resolve(), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    over = threading.Event()
+
+    def steal() -> None:
+        while not over.wait(0.0005):
+            with contextlib.suppress(BlockingIOError):
+                os.read(descriptor, 7)
+
+    other = threading.Thread(target=steal)
+    other.start()
+    try:
+        yield
+    finally:
+        over.set()
+        other.join()
+        os.close(descriptor)
 
 
 def soon() -> float:
