@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -23,6 +24,21 @@ def test_lines_are_appended_with_their_time(tmp_path: Path) -> None:
     assert entry["ts"].endswith("+00:00")
     assert len(log.path.read_bytes().splitlines()) == 2
     assert log.path.stat().st_mode & 0o077 == 0
+
+
+def test_d7_a_line_is_on_the_disk_before_anything_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path)
+    synced: list[int] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    for n in range(3):
+        log.append({"n": n})
+        assert synced == [*synced[:n], log.path.stat().st_size]
 
 
 def test_a_file_cut_at_any_byte_loses_its_last_line_alone(tmp_path: Path) -> None:

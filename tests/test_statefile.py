@@ -41,6 +41,33 @@ def test_d4_a_file_cut_at_any_byte_is_set_aside_and_the_start_goes_on(
     assert file.load() == CONTENT
 
 
+def test_d4_it_is_on_the_disk_before_it_takes_the_old_ones_place_and_that_before_anything_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No power can be cut here: this is the order in which one may be."""
+    file = StateFile(tmp_path / "b.json")
+    file.save({})
+    done: list[tuple[str, Path, bytes]] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        done.append(("synced", path, path.read_bytes() if path.is_file() else b""))
+
+    def replaced(old: Path, new: Path) -> None:
+        replace(old, new)
+        done.append(("replaced", old, new.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    file.save(CONTENT)
+    (first, temporary, data), *rest = done
+    assert first == "synced"
+    assert json.loads(data) == CONTENT
+    assert rest == [("replaced", temporary, data), ("synced", tmp_path, b"")]
+
+
 @pytest.mark.parametrize("data", [b"[1]", b"\xff\xff", b"[" * 100_000, b"null", b"{} {}"])
 def test_d4_what_is_no_object_is_set_aside(data: bytes, tmp_path: Path) -> None:
     file = StateFile(tmp_path / "b.json")
