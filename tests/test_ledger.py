@@ -83,6 +83,26 @@ def test_e12_a_restart_renews_nothing(world: World) -> None:
         world.ledger(per_day=2).check(["c"])
 
 
+@pytest.mark.parametrize("years", [-60, -10, 10])
+def test_d1_and_e12_a_wall_clock_that_jumps_changes_no_limit_and_no_id_of_a_running_bridge(
+    world: World, years: int
+) -> None:
+    ledger = world.ledger(per_day=2)
+    write(ledger, "a", "id-1")
+    write(ledger, "b")
+    world.wall += years * 365 * 86_400
+    with pytest.raises(CommandError, match="2 words a day"):
+        ledger.check(["c"])
+    assert ledger.recall("id-1", digest("", "a", "1")) == {"outcome": "done"}
+    ledger.end("id-2", "x", {})  # saved by the other clock
+    again = world.restarts()
+    with pytest.raises(CommandError, match="a moment ago"):
+        again.check(["a"])
+    assert again.recall("id-1", digest("", "a", "1")) == {"outcome": "done"}
+    world.passes(86_401)
+    again.check(["a", "b"])
+
+
 def test_a_wall_clock_that_was_set_back_renews_nothing(world: World) -> None:
     write(world.ledger(), "a")
     world.wall -= 10 * 365 * 86_400
