@@ -1,4 +1,4 @@
-"""State on disk over power cuts (row D4): files cut at every byte, full and read-only folders."""
+"""State on disk over power cuts (row D4): files cut at every byte, a full disk."""
 
 from __future__ import annotations
 

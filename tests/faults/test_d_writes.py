@@ -1,12 +1,15 @@
-"""Rows D6, D7, E12 and T23 with the running bridge on a simulated Axpert: settings over a real broker and a pty."""
+"""Rows D4, D6, D7, E12 and T23 with the running bridge on a simulated Axpert: settings over a real broker and a pty."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,75 @@ def test_d7_a_kill_in_a_write_is_read_back_and_reported_by_the_next_start(tmp_pa
         assert site.kept("input_voltage_range") == int(stored)
         assert [entry["event"] for entry in site.audit()] == ["begin", "end"]
         assert site.simulator.setters == ["PGR01"], "nothing was sent again"
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Iterator[Callable[[str], object]]:
+    """Make the state folder "full", "ro" or "rw": a file system of its own for root, whom no mode of a folder stops."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        yield lambda word: (folder / "solarbridge").chmod(0o700 if word == "rw" else 0o500)
+        return
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode()}")
+
+    def turn(word: str) -> None:
+        filler = folder / "of somebody else"
+        if word == "full":
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(1024)):
+                    pass
+        else:
+            subprocess.run(["mount", "-o", f"remount,{word}", folder], check=True)
+            if word == "rw":
+                filler.unlink(missing_ok=True)
+
+    yield turn
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_d4_a_state_folder_that_cannot_be_written_costs_settings_and_nothing_else(
+    tmp_path: Path, switch: Callable[[str], object]
+) -> None:
+    with roof(tmp_path) as site:
+        switch("full")
+        site.command("input_voltage_range", "ups")
+        assert "not written, since it cannot be recorded" in site.await_results(1)[0]["reason"]
+        assert site.bridge.stop() == 0
+        switch("ro")
+        site.restart()
+        site.await_ready()
+        site.command("input_voltage_range", "ups")
+        assert "no place to record writes" in site.await_results(1)[0]["reason"]
+        assert "writing is off, since its record cannot be kept" in site.bridge.log()
+        assert "Traceback" not in site.bridge.log()
+        assert site.simulator.setters == []
+        assert site.bridge.stop() == 0
+        switch("rw")
+        site.restart()
+        site.await_ready()
+        site.command("input_voltage_range", "ups")
+        assert site.await_results(1)[0]["outcome"] == "done"
+
+
+def test_d4_state_files_that_a_power_cut_left_empty_or_cut_are_set_aside_and_the_start_goes_on(tmp_path: Path) -> None:
+    with roof(tmp_path) as site:
+        site.command("input_voltage_range", "ups")
+        assert site.await_results(1)[0]["outcome"] == "done"
+        assert site.bridge.stop() == 0
+        files = [one for one in (tmp_path / "state").rglob("*.json") if one.is_file()]
+        assert files
+        for number, file in enumerate(files):
+            data = file.read_bytes()
+            file.write_bytes(data[: len(data) // 2] if number % 2 else b"")
+        site.restart()
+        site.await_ready()
+        assert site.bridge.log().count("was damaged, by a power cut perhaps") == len(files)
+        assert all(file.with_name(f"{file.name}.bad").exists() for file in files)
+        site.command("input_voltage_range", "appliance")
+        assert site.await_results(1)[0]["outcome"] == "done"
 
 
 def test_e12_neither_the_days_budget_nor_a_registers_pause_is_renewed_by_a_restart(tmp_path: Path) -> None:
