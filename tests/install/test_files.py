@@ -75,6 +75,12 @@ def test_the_service_is_watched_and_a_wrong_configuration_is_not_retried_for_eve
     assert "mosquitto.service" in unit["After"][0], "offline would not arrive when the machine stops"
 
 
+def test_d11_beyond_its_memory_the_service_is_started_anew() -> None:
+    unit = settings(UNIT)
+    assert unit["MemoryMax"] == ["256M"]
+    assert unit["Restart"] == ["always"]
+
+
 def test_t24_what_the_service_writes_is_for_itself_alone() -> None:
     unit = settings(UNIT)
     assert unit["UMask"] == ["0077"]
