@@ -383,3 +383,31 @@ def test_e15_a_command_at_the_very_end_is_refused_or_done(tmp_path: Path) -> Non
         assert ends
         assert len([e for e in ends if e["outcome"] in ("done", "unknown")]) == len(begun), "a frame without an outcome"
         assert {e["outcome"] for e in ends} <= {"done", "unchanged", "unknown", "refused"}
+
+
+def test_e15_commands_at_the_start_are_refused_or_done(tmp_path: Path) -> None:
+    with writable(tmp_path) as site:
+        assert site.bridge.stop() == 0
+        over = threading.Event()
+
+        def shower() -> None:
+            for value in range(10_000):
+                publish(site, f"{SET}/limit", str(value % 100))
+                if over.wait(0.02):
+                    return
+
+        def start() -> None:
+            restart(site)
+            pause(0.5)
+            over.set()
+
+        at_once(shower, start)
+        await_true(lambda: any(one["outcome"] == "done" for one in results(site)), 10, "one was taken")
+        assert site.bridge.stop() == 0
+        answers = [one for one in results(site) if "came faster" not in (one["reason"] or "")]
+        outcomes = [one["outcome"] for one in answers]
+        assert outcomes.count("done") == len(frames(site)) == 1, "a register is written once in ten seconds"
+        assert set(outcomes) <= {"done", "unchanged", "refused"}
+        events = [entry["event"] for entry in audited(site)]
+        assert events.count("begin") == 1
+        assert events.count("end") == len(outcomes)
