@@ -3,12 +3,14 @@
 A reply says nothing about the question it answers, so what is received is judged by three things: nothing is
 under way when a question is sent (what had come unasked is thrown away), the reply must have the form of what
 was asked, and it must be complete before its deadline. Inquiries whose replies look alike (`twin`) are asked
-only on a settled line: where nothing came late, unasked or out of turn for SETTLED_AFTER seconds.
+only on a settled line: where nothing came late, unasked or out of turn for SETTLED_AFTER seconds. Nor does a reply
+say who gave it: the line is in doubt where between two answers there was time to move the cable.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +35,8 @@ SENDING = 2.0
 """Seconds in which the port must take a question."""
 SETTLED_AFTER = 10.0
 """Longer than any answer to an earlier question can take."""
+MOVED_AFTER = 2.0
+"""Seconds that it takes at least to put a serial cable from one unit into another."""
 
 REFUSED = len(b"(NAKss\r")
 """Bytes of the shortest answer, a refusal with its CRC."""
@@ -71,6 +75,17 @@ class Line:
         self._form: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._settled_from = 0.0
+        self._heard = -math.inf
+        self._doubted = False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether another unit may be there than the one that was trusted: no answer came for long, now or since."""
+        return self._doubted or time.monotonic() - self._heard > MOVED_AFTER
+
+    def trust(self) -> None:
+        """Note that whoever has just answered is known."""
+        self._doubted = False
 
     @property
     def settled(self) -> bool:
@@ -180,10 +195,18 @@ class Line:
                 deadline = now + BETWEEN
             decoded = hearing.hear(data)
             if decoded is not None:
+                self._note_heard(sent, now)
                 self._sizes[hearing.command] = received
                 return Answer(decoded, now)
             if not data or now >= end:
+                if hearing.is_damaged and received == self._sizes.get(hearing.command):
+                    self._note_heard(sent, deadline - BETWEEN)  # by its length no noise of an open cable
                 raise hearing.failure or NoReply(f"{hearing.command}: no answer")
+
+    def _note_heard(self, sent: float, at: float) -> None:
+        """Note that an answer came: whoever gave it was there when the question was `sent`, however long that took."""
+        self._doubted |= sent - self._heard > MOVED_AFTER
+        self._heard = at
 
     def _expected(self, command: str, received: int) -> int:
         """Return how many bytes are to come if the answer is as long as the last one; it may be a refusal, too."""
@@ -207,6 +230,11 @@ class Hearing:
         self._speech = speech
         self._decoder = speech.decoder()
         self._read = read
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the last reply had both ends and a wrong CRC."""
+        return self.failure is not None and self.failure.kind == "checksum"
 
     def hear(self, data: bytes) -> Decoded | None:
         """Return the answer if `data` completes it; b"" says that no more is coming.

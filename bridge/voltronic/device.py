@@ -6,7 +6,7 @@ remembered for an hour, what was not answered is asked again with growing pauses
 
 A value goes into the state topic only while it is younger than the age limit of its question; after that its
 key says null. Identity comes before names: nothing is published under a serial number before the unit on the cable
-gave it, after each opening anew.
+gave it, after each opening anew, and after each silence in which the cable may have been put into another unit.
 """
 
 from __future__ import annotations
@@ -255,9 +255,8 @@ class AxpertDevice:
         Raises NoReply when the line seems dead: nothing at all was answered in this round.
         """
         line = self._open_line()
-        self._context.beat()
         try:
-            answer = line.ask(self.speech, command, read, meanwhile)
+            answer = self._ask_proven(command, read, meanwhile)
         except ProtocolError as err:
             self._failed += 1
             # a unit that refuses everything is sick, and a refusal may be a late one: nothing is learned from these
@@ -266,15 +265,48 @@ class AxpertDevice:
             return None
         except NoReply:
             self._silent += 1
-            if self._good == 0:
-                self._identify_due = 0.0  # a serial cable may be in another unit when there are answers again
-                if self._failed == 0 and self._silent >= 2:
-                    raise
+            if self._good == 0 and self._failed == 0 and self._silent >= 2:
+                raise
             return None
         self._good += 1
         if remember is not None:
             self._answered.add(remember)
         return answer
+
+    def _ask_proven(
+        self, command: str, read: Callable[[str], Decoded], meanwhile: Callable[[], None] | None = None
+    ) -> Answer:
+        """Return the answer of the unit whose serial number is known, and of nobody else."""
+        self._prove()
+        self._context.beat()
+        answer = self._open_line().ask(self.speech, command, read, meanwhile)
+        self._prove()  # a first try may have been lost
+        return answer
+
+    def _prove(self) -> None:
+        """Where the cable may have been put into another unit, ask who is there.
+
+        What looks like another serial number may be a late answer, until the line has settled; the right one is proof.
+        Raises LinkError when it is another unit, ProtocolError and NoReply while nobody knows.
+        """
+        line, plan = self._open_line(), self.known.plan
+        if plan is None or self.known.serial is None or not line.in_doubt:
+            return
+        self._context.beat()
+        try:
+            answer = line.ask(self.speech, plan.serial, plan.table[plan.serial].decode)
+        except ProtocolError as err:
+            raise ProtocolError("foreign", f"it is not certain who answers: {err}") from err
+        if answer.decoded["serial_number"] == self.known.serial:
+            line.trust()
+        elif line.settled:
+            raise self._another_inverter()
+        else:
+            self._context.tally.failed("foreign", f"{plan.serial}: another serial number, or a late answer")
+            raise ProtocolError("foreign", "it is not certain who answers")
+
+    def _another_inverter(self) -> LinkError:
+        return LinkError(f"{self._options.port}: another inverter is on the cable")
 
     def _note_refusal(self, name: str) -> None:
         """Note that the unit does not know a question. Of one that it has answered only a second refusal is believed.
@@ -381,9 +413,10 @@ class AxpertDevice:
         serial = answer.decoded["serial_number"]
         if self.known.serial is None:
             self.known.identify(serial)
+            self._open_line().trust()
             yield self._unit_contract()
         elif serial != self.known.serial:
-            raise LinkError(f"{self._options.port}: another inverter is on the cable")
+            raise self._another_inverter()
 
     # -- the parts of a round
 
@@ -536,8 +569,7 @@ class AxpertDevice:
         return "it does not answer" if time.monotonic() - self.known.newest > self._age else None
 
     def ask(self, command: str, inquiry: Inquiry, read: Read | None = None) -> Answer:
-        self._context.beat()
-        answer = self._open_line().ask(self.speech, command, read or inquiry.decode)
+        answer = self._ask_proven(command, read or inquiry.decode)
         self._good += 1
         task = self.known.tasks.get(command)
         if task is not None:
@@ -550,6 +582,10 @@ class AxpertDevice:
         return answer
 
     def send(self, command: str, data: bytes) -> None:
+        try:
+            self._prove()  # to record it on a slow card may have taken long
+        except (NoReply, ProtocolError) as err:
+            raise CommandError(f"not sent: {err}") from err
         self._context.beat()
         self._open_line().set(self.speech, command, data)
         self._good += 1

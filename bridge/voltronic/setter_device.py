@@ -60,7 +60,10 @@ class Hands(Protocol):
         """Ask one question now; the answer is kept as that of any round. `read` takes the place of inquiry.decode."""
 
     def send(self, command: str, data: bytes) -> None:
-        """Send one frame of a setter, once; return when it was acknowledged."""
+        """Send one frame of a setter, once; return when it was acknowledged.
+
+        Raises CommandError while it is not certain that the unit is there which was read.
+        """
 
     def until_settled(self) -> None:
         """Wait until no answer to an earlier question can come any more."""

@@ -5,6 +5,7 @@ Deadlines are shortened so that silence does not take seconds; nothing else is c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -195,19 +196,135 @@ def test_b2_another_inverter_on_the_cable_makes_the_port_be_opened_anew(rig: Mak
         one.poll()
 
 
-def test_who_is_on_the_cable_is_asked_again_behind_a_silent_round(rig: Make) -> None:
+OTHER: dict[str, Answer] = {**USUAL, "QID": "94170312200099", "QPIGS": STATUS.replace("51.20", "48.88", 1)}
+"""What the unit says into which the cable is put."""
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a cable be moved within as little as the deadlines of these tests."""
+    monkeypatch.setattr(connection, "MOVED_AFTER", FIRST / 2)
+
+
+def move_cable(one: Rig) -> None:
+    one.peer.answers = dict(OTHER)
+    one.peer.otherwise = NAK
+
+
+def readings_until_noticed(one: Rig) -> list[Reading]:
+    """Poll until another inverter is noticed; return what was told before. At the deadline the test fails."""
+    readings: list[Reading] = []
+    end = time.monotonic() + 5.0 * PATIENCE
+    while time.monotonic() < end:
+        try:
+            readings.extend(reading for reading in one.device.poll() if reading is not None)
+        except NoReply:
+            continue
+        except LinkError as err:
+            if "another inverter" not in str(err):
+                raise
+            return readings
+    raise AssertionError("not noticed in time")
+
+
+def assert_nothing_of_the_other(readings: list[Reading]) -> None:
+    assert not [state for state in states(readings) if state["battery_voltage"] == 48.88]
+    assert all(told == BY_CASE["qpigs-21"].contract for told in on(readings, f"power/axpert{SERIAL}"))
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_cable_moved_in_a_silent_round_brings_nothing_under_the_former_number(rig: Make) -> None:
     """A serial cable can be put into another unit without the port noticing, within less than its reopening takes."""
     one = rig(settings_interval=3600.0)
     one.poll(3)
-    answers = dict(one.peer.answers)
     one.peer.answers.clear()
     one.peer.otherwise = None
     with pytest.raises(NoReply):
         one.poll()
-    one.peer.answers.update(answers | {"QID": "94170312200099"})
-    one.peer.otherwise = NAK
-    with pytest.raises(LinkError, match="another inverter"):
-        one.poll_until(lambda: False)
+    move_cable(one)
+    assert_nothing_of_the_other(readings_until_noticed(one))
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("question", ["QPIGS", "QMOD"])
+def test_a_cable_moved_between_two_tries_brings_nothing_under_the_former_number(rig: Make, question: str) -> None:
+    one = rig(settings_interval=3600.0)
+    one.poll(3)
+
+    def moved(_question: bytes) -> None:
+        move_cable(one)
+
+    one.peer.answers[question] = moved
+    assert_nothing_of_the_other(readings_until_noticed(one))
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_cable_moved_between_two_rounds_brings_nothing_under_the_former_number(rig: Make) -> None:
+    one = rig(settings_interval=3600.0)
+    one.poll(3)
+    time.sleep(FIRST)
+    move_cable(one)
+    assert readings_until_noticed(one) == []
+
+
+@pytest.mark.usefixtures("swift")
+def test_behind_a_lost_answer_the_same_unit_goes_on_at_once(rig: Make) -> None:
+    one = rig()
+    one.poll(3)
+    one.peer.answers["QPIGS"] = in_turn(None, STATUS)
+    asked = one.peer.count("QID")
+    assert states(one.poll())
+    assert one.peer.count("QID") > asked
+
+
+def test_while_all_is_answered_nobody_asks_who_is_there(rig: Make) -> None:
+    one = rig()
+    one.poll(25)
+    assert one.peer.count("QID") == 1
+
+
+def test_b10_answers_damaged_one_after_the_other_cost_no_question_more(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is there need not be asked: what comes is as long as the unit's answers are, however often."""
+    monkeypatch.setattr(connection, "MOVED_AFTER", 1.0)
+    one = rig(settings_interval=3600.0)
+    one.poll(12)
+    one.peer.answers |= {"QPIGS": in_turn(*[damaged(STATUS)] * 30, STATUS), "QMOD": damaged("L")}
+    end = time.monotonic() + 2 * connection.MOVED_AFTER
+    while time.monotonic() < end:
+        with contextlib.suppress(NoReply):
+            one.poll()
+    assert one.peer.count("QID") == 1
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_late_answer_that_looks_like_a_serial_number_takes_nobody_offline(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SETTLED_AFTER", 10.0)
+    one = rig()
+    one.poll(3)
+    one.peer.answers |= {"QPIGS": in_turn(None, STATUS), "QID": in_turn("20261127201500", SERIAL)}
+    asked = one.peer.count("QID")
+    assert states(one.poll(2))[-1]["battery_voltage"] == 51.2
+    assert one.peer.count("QID") >= asked + 2
+
+
+@pytest.mark.usefixtures("swift")
+@pytest.mark.parametrize("said", [NAK, None], ids=["refuses", "silent"])
+def test_a_unit_that_does_not_say_any_more_who_it_is_goes_on_without_a_number(rig: Make, said: bytes | None) -> None:
+    one = rig()
+    one.poll(3)
+    one.peer.answers |= {"QPIGS": in_turn(None, STATUS), "QID": said}
+    for _ in range(3):  # then the publisher opens the port anew
+        with pytest.raises(NoReply):
+            one.poll()
+    one.device.close()
+    one.device.open()
+    readings = one.poll()
+    assert states(readings)[-1]["battery_voltage"] == 51.2
+    assert {reading.unit.serial for reading in readings} == {None}
 
 
 # -- keys

@@ -654,6 +654,26 @@ def test_a_link_that_breaks_behind_the_frame_is_settled_by_reading_back(rig: Mak
     assert len(one.audit("end")) == 1
 
 
+def test_a_cable_moved_before_the_frame_takes_no_command_to_the_other_unit(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To record a command may take seconds, on a card that is slow."""
+    one = scripted({"PGR00": reply("ACK")})
+    monkeypatch.setattr(connection, "MOVED_AFTER", 0.3)
+    real = one.records.ledger.begin
+
+    def slowly(entry: Any, register: str) -> None:
+        real(entry, register)
+        one.peer.answers["QID"] = SECOND
+        time.sleep(0.4)
+
+    monkeypatch.setattr(one.records.ledger, "begin", slowly)
+    list(one.device.obey(one.command("input_voltage_range", "appliance")))
+    with pytest.raises(LinkError, match="another inverter"):
+        one.run()
+    assert one.setters == []
+
+
 def test_a_write_cut_off_by_a_power_cut_is_settled_at_the_next_start(rig: Make) -> None:
     one = rig().ready()
     entry = {"id": "e1", "unit": "", "setting": "input_voltage_range", "source": "x", "old": "appliance", "text": "ups"}
