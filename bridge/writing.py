@@ -7,8 +7,9 @@ back -> result and audit log. `done` means that the read-back showed it.
 
 A frame whose acknowledgement is lost is never simply sent again: the setting is read first, and if it does not
 hold, the whole read, change, write is done once more. When the link breaks behind a frame, the command stays open
-and is settled by reading back as soon as there is a link again; so is one that a power cut interrupted. Of a setting of
-several words the part that arrived is taken back, where what stands there proves that it is a part of ours.
+and is settled by reading back as soon as there is a link again to the unit with the same serial number; so is one
+that a power cut interrupted. Of a setting of several words the part that arrived is taken back, where what stands
+there proves that it is a part of ours.
 
 Runs in the device's own thread, as generators that yield the readings which come by the way.
 """
@@ -234,6 +235,10 @@ class Writer:
         """Whether there is something for `work` to do."""
         return bool(self._jobs) or (self._records is not None and self._records.ledger.pending is not None)
 
+    def interrupted(self) -> bool:
+        """Whether a command was interrupted behind its frame, which `work` settles only with the unit it went to."""
+        return self._under_way()
+
     def end(self) -> Iterator[Reading | None]:
         """Answer everything that is open, since the bridge is stopping. Touches no line."""
         if self._open is not None and self._under_way():
@@ -318,12 +323,13 @@ class Writer:
         """Record one frame before it goes out. Raises CommandError when it cannot be recorded."""
         if self._records is None:
             raise CommandError("there is no place to record writes")
+        serial = self._owner.unit(job.command.unit).serial
         entry = {**self._identity(job.command, job.request), "frame": step.register, "old": old}
         try:
             self._records.audit.append({"event": "begin", "device": self._options.name, **entry})
         except OSError as err:
             raise CommandError(f"not written, since it cannot be recorded: {err}") from err
-        self._records.ledger.begin({**entry, "text": job.request.text}, step.register)
+        self._records.ledger.begin({**entry, "text": job.request.text, "serial": serial}, step.register)
 
     def _look(self, target: Target) -> Wire[Any]:
         """Read back after a pause, several times if need be; return the snapshot or None."""
@@ -386,12 +392,19 @@ class Writer:
         try:
             target = self._owner.target(command.unit, command.setting)
             wanted = target.setting.spelling.read(request.text)
+            self._check_same_unit(command, entry)
         except CommandError as err:
-            verdict = _Verdict("unknown", f"interrupted, and not to be read back: {err}")
+            verdict = _Verdict("unknown", f"interrupted, and not to be read back: {err}", entry.get("old"))
         else:
             job = _Job(command, request, target, wanted)
             verdict = yield from self._settle(job, (yield from self._look(target)), entry.get("old"))
         yield self._finish(command, request, target, verdict, command.arrived, carried_out=True)
+
+    def _check_same_unit(self, command: SetSetting, entry: Mapping[str, Any]) -> None:
+        """See that the frame went to the unit that is there. Raises CommandError when it did not, or nobody knows."""
+        there = self._owner.unit(command.unit).serial
+        if there != entry.get("serial", there):
+            raise CommandError(f"it went to unit {entry['serial'] or '?'}, and on the line is unit {there or '?'} now")
 
     def _settle(self, job: _Job, snapshot: Any, old: Value) -> Wire[_Verdict]:
         """Judge an interrupted command by what stands there now; of several words take back the part that arrived.

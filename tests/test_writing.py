@@ -121,6 +121,7 @@ class House:
         self.results: list[dict[str, Any]] = []
         self.tags: list[object] = []
         self.now = 0.0
+        self.serial: str | None = "A1"
         self.restart()
 
     def restart(self) -> None:
@@ -133,7 +134,7 @@ class House:
     def unit(self, path: str) -> Unit:
         if path:
             raise CommandError("no such unit")
-        return Unit("", "House", (), 60)
+        return Unit("", "House", (), 60, self.serial)
 
     def target(self, path: str, name: str) -> Target:
         self.unit(path)
@@ -430,6 +431,24 @@ def test_e11_a_link_that_breaks_behind_the_frame_is_settled_by_reading_back(hous
     assert len(house.machine.frames) == 1, "it was not sent again"
     house.work()
     assert len(house.results) == 1
+
+
+@pytest.mark.parametrize("there", ["B2", None], ids=["another", "not known"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_e11_a_broken_link_is_settled_with_the_same_unit_only(house: House, there: str | None, restarted: bool) -> None:
+    house.machine.manners = ["breaks"]
+    house.give("rate", "80")
+    with pytest.raises(LinkError):
+        house.work()
+    house.serial = there
+    if restarted:
+        house.restart()
+    house.work()
+    (result,) = house.results
+    assert (result["outcome"], result["old"], result["read_back"]) == ("unknown", 50, None)
+    assert "A1" in result["reason"]
+    house.now += 60.0
+    assert house.send("rate", "70")["outcome"] == "done", "the next one is not held up"
 
 
 def test_d7_a_power_cut_behind_the_frame_is_settled_by_the_next_start(house: House) -> None:

@@ -109,6 +109,8 @@ class Desk:
         if not self._ratings_known(ask=first):
             yield None
             return
+        if self.writer.interrupted() and self._hands.known.serial is None:
+            yield from self._hands.identify()
         for reading in self.writer.work():
             yield from self._tell(reading)
 

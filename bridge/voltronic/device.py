@@ -595,6 +595,11 @@ class AxpertDevice:
             raise LinkError(f"{self._options.port}: not open")
         return self._line
 
+    def identify(self) -> Iterator[Reading | None]:
+        self.until_settled()
+        self._identify_due = 0.0
+        yield from self._identify()
+
     def until_settled(self) -> None:
         while (seconds := self._open_line().settles_in) > 0:
             self.wait(seconds)

@@ -65,6 +65,9 @@ class Hands(Protocol):
         Raises CommandError while it is not certain that the unit is there which was read.
         """
 
+    def identify(self) -> Iterator[Reading | None]:
+        """Ask who is on the cable, as soon as the line has settled; it may refuse to say."""
+
     def until_settled(self) -> None:
         """Wait until no answer to an earlier question can come any more."""
 

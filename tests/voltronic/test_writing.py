@@ -654,6 +654,70 @@ def test_a_link_that_breaks_behind_the_frame_is_settled_by_reading_back(rig: Mak
     assert len(one.audit("end")) == 1
 
 
+@pytest.mark.parametrize("wanted_there", [True, False])
+def test_a_link_that_breaks_behind_the_frame_is_not_settled_with_another_unit(rig: Make, wanted_there: bool) -> None:
+    one = rig().ready()
+    real = one.simulator._carries_out
+
+    def then_moved(_command: str) -> bool:
+        one.simulator.line.unplug()
+        unit = one.simulator.plant.units[0]
+        unit.serial = "92932600000099"
+        unit.settings.update(input_voltage_range=int(wanted_there))
+        return True
+
+    one.simulator._carries_out = then_moved  # type: ignore[method-assign]
+    list(one.device.obey(one.command("input_voltage_range", "ups")))
+    with pytest.raises(LinkError):
+        one.run()
+    one.device.close()
+    one.simulator._carries_out = real  # type: ignore[method-assign]
+    one.simulator.replug()
+    object.__setattr__(one.options, "port", one.simulator.port)
+    one.device.open()
+    (result,) = [r for r in one.run(3) if r.channel is Channel.RESULT]
+    assert (result.values["outcome"], result.values["read_back"]) == ("unknown", None)
+    assert result.unit.serial == "92932600000099"
+    assert one.simulator.setters == [], "nothing is sent to the other"
+
+
+def test_a_broken_link_is_settled_although_the_unit_says_late_who_it_is(rig: Make) -> None:
+    one = rig().ready()
+    serial = one.simulator.plant.units[0].serial
+    entry = {"unit": "", "setting": "input_voltage_range", "old": "appliance", "text": "ups", "serial": serial}
+    one.records.ledger.begin(entry, "PGR")
+    one.simulator.call(lambda: one.simulator.plant.units[0].settings.update(input_voltage_range=1))
+    one.device.close()
+    one.device.open()
+    one.simulator.faults.only, one.simulator.faults.swallow = b"QID", 2
+    (result,) = [r for r in one.run(3) if r.channel is Channel.RESULT]
+    assert result.values["outcome"] == "done"
+
+
+@pytest.mark.parametrize("wanted_there", [True, False])
+def test_a_cable_moved_behind_the_frame_proves_nothing_and_the_other_unit_gets_no_command(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, wanted_there: bool
+) -> None:
+    one = scripted({})
+    monkeypatch.setattr(connection, "MOVED_AFTER", 0.3)
+    ratings = str(USUAL["QPIRI"]).split(" ")
+    assert ratings[15] == "1", "ups"
+    there = " ".join([*ratings[:15], str(int(not wanted_there)), *ratings[16:]])
+
+    def moved(_question: bytes) -> None:
+        one.peer.answers.update(QID=SECOND, QPIRI=there)
+
+    one.peer.answers["PGR00"] = moved
+    list(one.device.obey(one.command("input_voltage_range", "appliance")))
+    with pytest.raises(LinkError, match="another inverter"):
+        one.run()
+    one.device.close()
+    one.device.open()
+    (result,) = [r for r in one.run(3) if r.channel is Channel.RESULT]
+    assert result.values["outcome"] == "unknown"
+    assert one.peer.count("PGR00") == 1
+
+
 def test_a_cable_moved_before_the_frame_takes_no_command_to_the_other_unit(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
