@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SAVE_AGAIN = 10.0
 """Seconds between two attempts to save what could not be saved."""
+CLOCK_WAS_SET = 60.0
+"""Seconds by which the wall clock has to move against the other one, so that what it stamped is saved anew."""
 SAME_REGISTER = 10.0
 """Seconds between two commands that write the same register."""
 MINUTE, DAY = 60.0, 86_400.0
@@ -70,6 +72,8 @@ class Ledger:
         self._ids: dict[str, _Known] = {}
         self._unsaved = False
         self._save_due = 0.0
+        self._saved_by: float | None = None
+        """What the wall clock was ahead of the other one at the last save of this run."""
         self.pending: dict[str, Any] | None = None
         """The command whose frame may have gone out and whose outcome is not known yet."""
         self._load(file.load())
@@ -136,7 +140,13 @@ class Ledger:
         self._save()
 
     def save_again(self, *, now: bool = False) -> None:
-        """Save what could not be saved, every SAVE_AGAIN seconds until it can be; or now, since it is the last time."""
+        """Save what could not be saved, every SAVE_AGAIN seconds until it can be; or now, since it is the last time.
+
+        Save again, too, what a clock stamped that has been set since: many boards begin in the past, and behind a
+        restart what was written this minute would be as old as that.
+        """
+        moved = self._wall() - self._clock() - self._saved_by if self._saved_by is not None else 0.0
+        self._unsaved |= abs(moved) > CLOCK_WAS_SET
         if not self._unsaved or (self._clock() < self._save_due and not now):
             return
         try:
@@ -144,7 +154,7 @@ class Ledger:
         except OSError as err:
             log.debug("%s: still not saved: %s", self._file.path, err.strerror)
         else:
-            log.info("%s: saved after all", self._file.path)
+            log.info("%s: saved anew", self._file.path)
 
     def recall(self, request_id: str, mark: str) -> Mapping[str, Any] | None:
         """Return the result of the command that had this id before, None when there was none.
@@ -170,4 +180,4 @@ class Ledger:
                 "pending": self.pending,
             }
         )
-        self._unsaved = False
+        self._unsaved, self._saved_by = False, wall - now

@@ -103,6 +103,38 @@ def test_d1_and_e12_a_wall_clock_that_jumps_changes_no_limit_and_no_id_of_a_runn
     again.check(["a", "b"])
 
 
+@pytest.mark.parametrize("wall", [60.0, 1.8e9 - 5 * 86_400], ids=["1970", "the last shutdown"])
+def test_d1_and_e12_what_was_written_before_the_clock_was_set_counts_behind_a_restart(
+    world: World, wall: float
+) -> None:
+    world.wall = wall
+    ledger = world.ledger(per_day=1)
+    write(ledger, "a", "id-1")
+    world.passes(20)
+    world.wall = 1.8e9
+    ledger.save_again()
+    world.passes(3600)
+    again = world.restarts()
+    with pytest.raises(CommandError, match="1 words a day"):
+        Ledger(world.file, 12, 1, lambda: world.now, lambda: world.wall).check(["b"])
+    again.check(["a"])
+    assert again.recall("id-1", digest("", "a", "1")) == {"outcome": "done"}
+    world.passes(86_400 - 3600)
+    again.check(["a"])
+    assert again.recall("id-1", digest("", "a", "1")) is None, "its age is right, too"
+
+
+def test_d1_a_clock_that_is_set_behind_a_start_makes_nothing_younger(world: World) -> None:
+    write(world.ledger(), "a", "id-1")
+    world.wall = 60.0
+    again = world.restarts()  # all that is on disk is from the future, so it counts as of now
+    world.wall = 1.8e9 + 86_000
+    again.save_again()
+    world.passes(500)
+    world.restarts().check(["a"])
+    assert world.restarts().recall("id-1", digest("", "a", "1")) is None
+
+
 def test_a_wall_clock_that_was_set_back_renews_nothing(world: World) -> None:
     write(world.ledger(), "a")
     world.wall -= 10 * 365 * 86_400
