@@ -254,6 +254,8 @@ class Publisher:
         self._sum_up()
         if self._records is not None:
             self._records.ledger.save_again()
+            if isinstance(self._device, Settable):
+                self._tell(self._device.writer.overdue())
 
     def _sum_up(self) -> None:
         """Tell, in one answer now and then, of commands that came faster than they are taken."""

@@ -235,6 +235,17 @@ class Writer:
         """Whether there is something for `work` to do."""
         return bool(self._jobs) or (self._records is not None and self._records.ledger.pending is not None)
 
+    def overdue(self) -> Iterator[Reading | None]:
+        """Answer what has waited past its expiry: the device may be away for hours. Touches no line."""
+        for job in list(self._jobs):
+            try:
+                self._check_age(job.command, job.request)
+            except CommandError as err:
+                self._jobs.remove(job)
+                yield self._finish(
+                    job.command, job.request, job.target, _Verdict("refused", str(err)), job.command.arrived
+                )
+
     def interrupted(self) -> bool:
         """Whether a command was interrupted behind its frame, which `work` settles only with the unit it went to."""
         return self._under_way()

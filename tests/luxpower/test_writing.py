@@ -520,6 +520,25 @@ def test_e13_a_command_while_the_stick_is_away_is_refused_at_once(stick: LxpSimu
     assert written(stick) == []
 
 
+def test_e13_what_still_waits_when_the_stick_goes_is_answered_when_it_expires(
+    stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.writing.SETTLE", 1.0)
+    house.send("charge_rate_pct", "80")
+    house.send("discharge_rate_pct", "70", expires=time.monotonic() + 1.5)
+    await_true(lambda: written(stick), 5, "the first write")
+    stick.faults.refuse = True
+    stick.drop()
+    house.await_offline()
+    result = house.await_results(1, 5)[0]
+    assert (result["setting"], result["outcome"]) == ("discharge_rate_pct", "refused")
+    assert "expired" in result["reason"]
+    assert house.audit("end")[-1]["outcome"] == "refused"
+    stick.faults.refuse = False
+    assert house.await_results(2)[1]["outcome"] == "done"
+    assert written(stick) == [(64, (80,))]
+
+
 def test_a_write_that_a_stop_interrupted_is_settled_at_the_next_start(stick: LxpSimulator, tmp_path: Path) -> None:
     entry = {"id": "a", "unit": "", "setting": "charge_rate_pct", "source": "mqtt", "frame": "hold 64", "old": 100,
              "text": "80"}  # fmt: skip
