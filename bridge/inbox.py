@@ -51,6 +51,8 @@ class SetSetting(NamedTuple):
     source: str = "mqtt"
     """Where it came from, for the audit log: the topic and what the sender says of itself."""
     tag: object = None
+    made_from: str | None = None
+    """Where only a part of the value is meant: the whole from which the rest was taken, and which has to hold still."""
 
 
 class Foreign(NamedTuple):

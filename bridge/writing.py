@@ -294,6 +294,9 @@ class Writer:
         old = target.shown(before)
         if target.fits(before, wanted):
             return _Verdict("unchanged", None, old, old)
+        if job.command.made_from not in (None, old):
+            reason = f"the rest of it was taken from {job.command.made_from}; {_left_alone(old)}"
+            return _Verdict("refused", reason, old, old)
         steps = target.steps(before, wanted)
         if self._records is not None:
             self._records.ledger.check([step.register for step in steps])

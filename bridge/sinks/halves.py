@@ -42,7 +42,9 @@ class Halves:
     def whole(
         self, place: tuple[str, str, str], half: str, payload: bytes, shown: object, now: float
     ) -> tuple[bytes | None, str]:
-        """Return the window to command, or None and why there is none. It counts as under way: see `undo`.
+        """Return the window to command and the one it is made from, or None and why there is none.
+
+        It counts as under way: see `undo`.
 
         `place` is device, unit and setting; `shown` the window that the settings topic has.
         """
@@ -58,7 +60,7 @@ class Halves:
         if wanted is not None:
             wanted.former = None
         self._wanted[place] = _Wanted(window, now + UNDER_WAY, wanted)
-        return window.encode(), ""
+        return window.encode(), known
 
     def undo(self, place: tuple[str, str, str]) -> None:
         """Forget the window made last, since it was not commanded: the one before it counts again."""
@@ -72,7 +74,7 @@ class Halves:
         wanted = self._wanted.get(place)
         if wanted is None:
             return
-        if outcome in ("done", "unchanged"):
+        if outcome in ("done", "unchanged") and now < wanted.until:  # else it is of a command given in another way
             wanted.until = now + READ_BACK
         else:
             self._wanted.pop(place, None)

@@ -315,15 +315,16 @@ class MqttSink:
             return
         now = time.monotonic()
         halved = self.halves.split(setting) if self.halves is not None else None
+        made_from: str | None = None
         if self.halves is not None and halved is not None:
             if message.retained:  # before a window is made of it, which the next half would build on
                 self.complaints.tell(message.topic, RETAINED)
                 return
             setting, half = halved
             shown = self._setting(f"{self._base}/{device}/{unit}/settings".replace("//", "/"), setting)
-            window, reason = self.halves.whole((device, unit, setting), half, message.payload, shown, now)
+            window, made_from = self.halves.whole((device, unit, setting), half, message.payload, shown, now)
             if window is None:
-                self.complaints.tell(message.topic, reason)
+                self.complaints.tell(message.topic, made_from)
                 return
             message = message._replace(payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
@@ -331,8 +332,9 @@ class MqttSink:
         source = f"{message.topic} {message.sender}".rstrip()
         # a payload that is far too long is not kept: the device's thread refuses it by its length all the same
         command = SetSetting(
-            unit, setting, message.payload[:4096], now, now + age, message.retained, source, self._reply_to(message)
-        )
+            unit, setting, message.payload[:4096], now, now + age, message.retained, source, self._reply_to(message),
+            made_from,
+        )  # fmt: skip
         if inbox.put(command):
             return
         if self.halves is not None and halved is not None:

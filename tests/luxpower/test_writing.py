@@ -148,6 +148,17 @@ def test_a_window_is_two_words_start_first(stick: LxpSimulator, house: Site) -> 
     assert written(stick)[2:] == [(71, (6,))], "only the word that differs"
 
 
+def test_half_a_window_is_not_set_with_a_rest_that_somebody_else_has_changed(stick: LxpSimulator, house: Site) -> None:
+    assert house.set("ac_charge_window_1", "01:00-05:00")["outcome"] == "done"
+    stick.inverters[0].holds[69] = 4  # over the cloud, and nobody told
+    result = house.set("ac_charge_window_1", "02:00-05:00", made_from="01:00-05:00")
+    assert (result["outcome"], result["old"]) == ("refused", "01:00-04:00")
+    assert "taken from 01:00-05:00; it shows 01:00-04:00" in result["reason"]
+    assert (hold(stick, 68), hold(stick, 69)) == (1, 4)
+    assert house.told(Channel.SETTINGS)[-1].values["ac_charge_window_1"] == "01:00-04:00", "so the next one fits"
+    assert house.set("ac_charge_window_1", "02:00-04:00", made_from="01:00-04:00")["outcome"] == "done"
+
+
 def test_a_window_whose_end_is_refused_is_set_back(stick: LxpSimulator, house: Site) -> None:
     house.set("ac_charge_window_1", "01:00-02:00")
     stick.lies.register, stick.lies.exception = 69, 4

@@ -11,8 +11,8 @@ SHOWN = "01:00-02:00"
 
 
 def test_a_half_keeps_the_other_one() -> None:
-    assert Halves().whole(PLACE, "start", b"06:30:00", SHOWN, 0.0) == (b"06:30-02:00", "")
-    assert Halves().whole(PLACE, "end", b"06:30", SHOWN, 0.0) == (b"01:00-06:30", "")
+    assert Halves().whole(PLACE, "start", b"06:30:00", SHOWN, 0.0) == (b"06:30-02:00", SHOWN)
+    assert Halves().whole(PLACE, "end", b"06:30", SHOWN, 0.0) == (b"01:00-06:30", SHOWN)
 
 
 def test_the_second_half_builds_on_the_first_that_is_under_way() -> None:
@@ -59,6 +59,14 @@ def test_what_is_long_ago_is_not_built_on() -> None:
     assert halves.whole(PLACE, "end", b"08:00:00", SHOWN, UNDER_WAY + 1)[0] == b"01:00-08:00"
     halves.result(PLACE, "done", 100.0)
     assert halves.whole(PLACE, "end", b"09:00:00", SHOWN, 101.0 + READ_BACK)[0] == b"01:00-09:00"
+
+
+def test_a_window_set_as_a_whole_brings_back_none_of_before() -> None:
+    halves = Halves()
+    halves.whole(PLACE, "start", b"06:30:00", SHOWN, 0.0)
+    halves.result(PLACE, "done", 1.0)
+    halves.result(PLACE, "done", 100.0)  # of a command for both halves
+    assert halves.whole(PLACE, "end", b"09:00:00", "04:00-05:00", 101.0)[0] == b"04:00-09:00"
 
 
 def test_other_settings_are_not_concerned() -> None:

@@ -454,8 +454,8 @@ def test_times_of_the_day_become_one_window_for_the_device(site: Site) -> None:
     site.recorder.client.publish("b/roof/set/window/end", b"noon", 1)
     await_true(lambda: len(site.inbox) == 2, 5, "two commands")
     commands = [site.inbox.take(), site.inbox.take()]
-    assert [(one.setting, one.payload) for one in commands if isinstance(one, SetSetting)] == [
-        ("window", b"06:00-02:00"), ("window", b"06:00-07:15"),
+    assert [(one.setting, one.payload, one.made_from) for one in commands if isinstance(one, SetSetting)] == [
+        ("window", b"06:00-02:00", "01:00-02:00"), ("window", b"06:00-07:15", "06:00-02:00"),
     ]  # fmt: skip
 
 
