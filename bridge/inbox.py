@@ -53,6 +53,8 @@ class SetSetting(NamedTuple):
     tag: object = None
     made_from: str | None = None
     """Where only a part of the value is meant: the whole from which the rest was taken, and which has to hold still."""
+    objection: str | None = None
+    """Why it is refused, where that is known already; so it is answered and recorded like any other."""
 
 
 class Foreign(NamedTuple):

@@ -171,6 +171,8 @@ class Writer:
         try:
             request = parse(command.payload)  # first, since every answer carries its sender's id
             self._check_switch()
+            if command.objection is not None:
+                raise CommandError(command.objection)
             target = self._owner.target(command.unit, command.setting)
             self._check_risk(target.setting)
             wanted = target.setting.spelling.read(request.text)

@@ -239,6 +239,12 @@ def test_e9_what_is_refused_costs_no_byte_on_the_line(
     assert house.audited("begin") == []
 
 
+def test_what_was_objected_to_on_its_way_is_answered_and_recorded(house: House) -> None:
+    assert house.send("window/start", "noon", objection="expected a time of the day")["outcome"] == "refused"
+    assert [entry["reason"] for entry in house.audited("end")] == ["expected a time of the day"]
+    assert house.machine.frames == []
+
+
 def test_e13_a_command_for_a_device_that_is_away_is_refused_at_once(house: House) -> None:
     house.machine.away = "not connected"
     assert house.send("rate", "80")["outcome"] == "refused"

@@ -314,30 +314,31 @@ class MqttSink:
             inbox.refuse()  # nobody knows how long it lay before the flood let it through
             return
         now = time.monotonic()
-        halved = self.halves.split(setting) if self.halves is not None else None
         made_from: str | None = None
+        objection: str | None = None
+        halved = self.halves.split(setting) if self.halves is not None else None
         if self.halves is not None and halved is not None:
-            if message.retained:  # before a window is made of it, which the next half would build on
-                self.complaints.tell(message.topic, RETAINED)
-                return
-            setting, half = halved
-            shown = self._setting(f"{self._base}/{device}/{unit}/settings".replace("//", "/"), setting)
-            window, made_from = self.halves.whole((device, unit, setting), half, message.payload, shown, now)
+            key, half = halved
+            shown = self._setting(f"{self._base}/{device}/{unit}/settings".replace("//", "/"), key)
+            if not message.retained:
+                window, told = self.halves.whole((device, unit, key), half, message.payload, shown, now)
+            else:  # no window is made of it, which the next half would build on
+                window, told = None, RETAINED
             if window is None:
-                self.complaints.tell(message.topic, made_from)
-                return
-            message = message._replace(payload=window)
+                objection = told
+            else:
+                setting, made_from, message = key, told, message._replace(payload=window)
         age = COMMAND_AGE if message.expiry is None else min(COMMAND_AGE, message.expiry)
         age -= self.broker.lag()
         source = f"{message.topic} {message.sender}".rstrip()
         # a payload that is far too long is not kept: the device's thread refuses it by its length all the same
         command = SetSetting(
             unit, setting, message.payload[:4096], now, now + age, message.retained, source, self._reply_to(message),
-            made_from,
+            made_from, objection,
         )  # fmt: skip
         if inbox.put(command):
             return
-        if self.halves is not None and halved is not None:
+        if self.halves is not None and made_from is not None:
             self.halves.undo((device, unit, setting))
         if inbox.refused == 1:
             log.warning("%s: more commands than the device can take; the rest is refused", device)
