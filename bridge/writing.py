@@ -222,8 +222,8 @@ class Writer:
             raise CommandError(f"the device cannot be reached: {away}")
         if len(self._jobs) >= WAITING:
             raise CommandError(f"{WAITING} commands are waiting already")
-        if self._records is not None:
-            self._records.ledger.check(target.registers[:1])
+        if self._records is not None and len(target.registers) == 1:  # of several nobody knows yet which differ
+            self._records.ledger.check(target.registers)
 
     # -- carrying them out
 

@@ -520,6 +520,18 @@ def test_e12_one_register_is_written_once_in_ten_seconds(
     assert len(written(stick)) == 1
 
 
+def test_e12_a_window_whose_start_was_written_a_moment_ago_may_have_another_end(
+    stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "SAME_REGISTER", 10.0)
+    assert house.set("ac_charge_window_1", "01:00-00:00")["outcome"] == "done"
+    assert house.set("ac_charge_window_1", "01:00-05:00")["outcome"] == "done"
+    assert house.set("ac_charge_window_1", "01:00-05:00")["outcome"] == "unchanged"
+    result = house.set("ac_charge_window_1", "02:00-05:00")
+    assert (result["outcome"], "hold 68 was written a moment ago" in result["reason"]) == ("refused", True)
+    assert written(stick) == [(68, (1,)), (69, (5,))]
+
+
 def test_e13_a_command_while_the_stick_is_away_is_refused_at_once(stick: LxpSimulator, house: Site) -> None:
     stick.faults.refuse = True
     stick.drop()
