@@ -35,6 +35,14 @@ class Request:
     expires: float | None = None
 
 
+class Unfit(CommandError):
+    """A payload that asks for nothing, but tells whose it is: `id` is the sender's."""
+
+    def __init__(self, reason: str, request_id: str | None) -> None:
+        super().__init__(reason)
+        self.id = request_id
+
+
 class _Figure(str):
     """A JSON number, as it was spelled."""
 
@@ -67,12 +75,20 @@ def _from_object(text: str) -> Request:
         raise CommandError("the JSON is nested too deeply") from None
     except ValueError as err:
         raise CommandError(f"not valid JSON: {ascii(str(err))[1:80]}") from None
+    request_id = _id(found.get("id"))  # first: whatever is said of the rest is said to its sender
+    try:
+        _check_keys(found)
+        return Request(_value(found["value"]), request_id, _expires(found.get("expires")))
+    except CommandError as err:
+        raise Unfit(str(err), request_id) from None
+
+
+def _check_keys(found: dict[str, Any]) -> None:
     if unknown := found.keys() - {"value", "id", "expires"}:
         names = ", ".join(sorted(ascii(name)[:40] for name in unknown))
         raise CommandError(f"unknown key {names}; known are value, id, expires")
     if "value" not in found:
         raise CommandError("value is missing")
-    return Request(_value(found["value"]), _id(found.get("id")), _expires(found.get("expires")))
 
 
 def _no_number(name: str) -> NoReturn:

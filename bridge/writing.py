@@ -30,7 +30,7 @@ from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopp
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import SetSetting
 from bridge.ledger import Ledger, digest
-from bridge.request import Request, parse
+from bridge.request import Request, Unfit, parse
 from bridge.settings import SANE_YEAR, Risk, Setting
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,8 @@ class Writer:
                 return
             self._check_room(target)
         except CommandError as err:
+            if isinstance(err, Unfit):
+                request = replace(request, id=err.id)
             yield self._finish(command, request, target, _Verdict("refused", str(err)), command.arrived)
         else:
             self._jobs.append(_Job(command, request, target, wanted))

@@ -239,6 +239,16 @@ def test_e9_what_is_refused_costs_no_byte_on_the_line(
     assert house.audited("begin") == []
 
 
+@pytest.mark.parametrize(
+    "payload", ['{"value": true, "id": "a"}', '{"value": "", "id": "a"}', '{"id": "a"}',
+                '{"value": 80, "id": "a", "expires": "tomorrow"}', '{"value": 80, "id": "a", "unit": "%"}'],
+)  # fmt: skip
+def test_e2_whoever_gives_an_id_is_answered_with_it_whatever_the_rest_is(payload: str, house: House) -> None:
+    result = house.send("rate", payload)
+    assert (result["outcome"], result["id"]) == ("refused", "a")
+    assert house.send("rate", '{"value": 80, "id": "a"}')["outcome"] == "done"
+
+
 def test_what_was_objected_to_on_its_way_is_answered_and_recorded(house: House) -> None:
     assert house.send("window/start", "noon", objection="expected a time of the day")["outcome"] == "refused"
     assert [entry["reason"] for entry in house.audited("end")] == ["expected a time of the day"]
