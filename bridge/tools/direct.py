@@ -80,9 +80,16 @@ class Direct:
         if not self.readings(self._is_ready, min(READY, seconds)):
             return None
         self._taken.clear()
-        self._take(device.obey(command), _has_result)
-        found = self.readings(_has_result, seconds)
-        return next((one for one in found if one.channel is Channel.RESULT), None)
+        self._take(device.obey(command._replace(tag=self)), self._has_result)
+        found = self.readings(self._has_result, seconds)
+        return next((one for one in found if self._is_result(one)), None)
+
+    def _has_result(self, taken: list[Reading]) -> bool:
+        return any(self._is_result(one) for one in taken)
+
+    def _is_result(self, reading: Reading) -> bool:
+        """Whether it is that of our command: one that was left open before is settled and told of, too."""
+        return reading.channel is Channel.RESULT and reading.tag is self
 
     def _is_ready(self, taken: list[Reading]) -> bool:
         """Whether the device has said what it is and what can be set; where nothing may be set, that it is there."""
@@ -107,10 +114,6 @@ class Direct:
         ready, _, _ = select.select([descriptor, self._stop.fileno()], [], [], seconds)
         if descriptor in ready:
             self._take(self._device.receive(), lambda _taken: False)
-
-
-def _has_result(taken: list[Reading]) -> bool:
-    return any(one.channel is Channel.RESULT for one in taken)
 
 
 def records_folder(configured: str | None, environ: Mapping[str, str]) -> Path:

@@ -94,6 +94,16 @@ def test_a_person_may_say_that_the_device_is_to_be_asked_itself(tmp_path: Path) 
     same_story(tmp_path, "--direct")
 
 
+def test_what_a_power_cut_left_open_is_not_the_answer_to_a_write(tmp_path: Path) -> None:
+    configured(tmp_path, free_port())
+    entry = {"id": "before", "unit": "", "setting": "limit", "text": "50", "frame": "limit", "old": 40}
+    StateFile(tmp_path / "state" / "solarbridge" / "writes-one.json").save({"pending": entry})
+    done = solarbridge(tmp_path, "write", "one", "limit", "80", "--yes", "--direct")
+    result = json.loads(done.stdout)
+    assert (result["wanted"], result["outcome"]) == ("80", "done")
+    assert frames(tmp_path) == ["limit 80"]
+
+
 def assert_left_alone(folder: Path, *words: str) -> None:
     """Neither way reaches the device, and both say why."""
     for arguments in (("read", "one"), ("write", "one", "limit", "80", "--yes")):
