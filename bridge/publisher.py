@@ -105,7 +105,7 @@ class Publisher:
             self._tell(self._device.writer.end())
         for _ in range(CAPACITY):
             command = self.inbox.take()
-            if isinstance(command, SetSetting) and isinstance(self._device, Obedient):
+            if isinstance(command, SetSetting | Foreign) and isinstance(self._device, Obedient):
                 self._tell(self._device.obey(command))  # its port is closed, so it says no
             elif command is None:
                 break

@@ -313,3 +313,13 @@ def test_compat_alone_is_enough(tmp_path: Path) -> None:
 def test_what_lxp_bridge_has_no_place_for_is_refused(tmp_path: Path, more: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         options_of(tmp_path, more)
+
+
+def test_e15_a_command_that_waits_in_the_inbox_at_the_end_fails_and_says_so(short: None) -> None:
+    with eager(model="acs") as one, site(one, compat="lxp-bridge") as house:
+        house.await_states(1)
+    house.put(foreign("set/ac_charge", b"on"))
+    house.put(foreign("read/hold/64"))
+    house.publisher._refuse_the_rest()
+    answers = [(r.tag, r.values["outcome"]) for r in house.sink.readings if r.tag == "tag"]
+    assert answers == [("tag", "refused"), ("tag", "failed")]
