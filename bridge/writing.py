@@ -256,8 +256,8 @@ class Writer:
 
     def end(self) -> Iterator[Reading | None]:
         """Answer everything that is open, since the bridge is stopping. Touches no line."""
-        if self._open is not None and self._under_way():
-            yield self._interrupted(self._open)
+        if (job := self._open) is not None:
+            yield self._interrupted(job) if self._under_way() else self._close(job, _Verdict("refused", STOPPED))
         while self._jobs:
             job = self._jobs.popleft()
             yield self._finish(job.command, job.request, job.target, _Verdict("refused", STOPPED), job.command.arrived)

@@ -530,6 +530,18 @@ def test_d6_whatever_is_open_at_the_end_is_answered(house: House) -> None:
     assert len(house.results) == 3, "once"
 
 
+def test_d6_a_command_whose_setting_is_being_read_at_the_end_is_answered_too(house: House) -> None:
+    house.give("rate", "80")
+    work = house.writer.work()
+    assert next(work) is None  # something came by the way, and the bridge is to stop
+    work.close()
+    house.take(house.writer.end())
+    assert [(one["outcome"], one["reason"]) for one in house.results] == [("refused", writing.STOPPED)]
+    assert house.machine.frames == []
+    house.take(house.writer.end())
+    assert len(house.results) == 1, "once"
+
+
 @pytest.mark.parametrize("manners", [["ok", "breaks"], ["ok", "stops"]])
 def test_e15_a_window_whose_second_word_did_not_arrive_is_set_back_by_the_next_start(
     manners: list[str], house: House
