@@ -125,7 +125,8 @@ class Settable:
 
     def look_at_clocks_anew(self) -> None:
         """A connection begins: the clocks are looked at now."""
-        self._clocks.clear()
+        for keeper in self._clocks.values():
+            keeper.look_now()
 
     def keep_time(self) -> Iterator[Reading | None]:
         """Look at the clocks that are due, and have those set that are off."""

@@ -19,11 +19,15 @@ class Timekeeper:
     def __init__(self) -> None:
         self._look_at = 0.0
         self._tried = False
-        self._set_at: float | None = None
+        self._not_before = 0.0
 
     def due(self, now: float) -> bool:
         """Whether to look at the clock now."""
         return now >= self._look_at
+
+    def look_now(self) -> None:
+        """Look at the clock at once: the inverter may have been away. When it was set last stays known."""
+        self._look_at = 0.0
 
     def put_off(self, now: float) -> None:
         """It could not be read: look again a little later."""
@@ -38,14 +42,14 @@ class Timekeeper:
         self._look_at = now + LOOK_EVERY
         if shown is not None and abs((shown - local).total_seconds()) <= DRIFT:
             if tried:
-                self._set_at = now
+                self._not_before = now + DAY
             return False
-        if tried or (self._set_at is not None and now - self._set_at < DAY):
+        if tried or now < self._not_before:
             return False
         seconds = local.minute * 60 + local.second
         if seconds >= 3590 or seconds < 10:
             self._look_at = now + NEAR_HOUR
             return False
         self._tried = True
-        self._look_at = now + LOOK_AGAIN
+        self._look_at, self._not_before = now + LOOK_AGAIN, now + LOOK_EVERY
         return True

@@ -442,6 +442,15 @@ def test_a_clock_is_set_once_a_day_when_that_helps_and_each_hour_when_not() -> N
     assert keeper.judge(after(600), NOON, DAY + LOOK_EVERY + 3 * LOOK_AGAIN)
 
 
+def test_a_clock_that_cannot_be_set_is_tried_each_hour_however_often_the_link_breaks() -> None:
+    keeper = Timekeeper()
+    tries = 0
+    for second in range(0, 7200, 30):
+        keeper.look_now()
+        tries += keeper.judge(after(600), NOON, float(second))
+    assert tries == 2
+
+
 @pytest.mark.parametrize("local", [datetime(2026, 11, 27, 11, 59, 50), datetime(2026, 11, 27, 12, 0, 9)])
 def test_no_clock_is_set_close_to_the_full_hour(local: datetime) -> None:
     keeper = Timekeeper()

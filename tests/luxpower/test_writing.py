@@ -235,6 +235,24 @@ def test_a_clock_that_is_off_is_set_by_itself_when_asked_to(stick: LxpSimulator,
         assert len(written(stick)) == 2
 
 
+def test_a_clock_that_others_set_back_is_set_once_a_day_however_often_the_link_breaks(
+    stick: LxpSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timekeeping, "LOOK_AGAIN", 0.2)
+    with site(stick, tmp_path, **MAY | {"time_sync": True, "interval": 0.2}) as house:
+        house.await_results(1)
+        polls = house.publisher.tally.polls
+        await_true(lambda: house.publisher.tally.polls > polls + 5, 5, "the look that shows that it helped")
+        stick.inverters[0].clock_offset -= 3600  # the cloud's time zone
+        for _ in range(2):
+            stick.drop()
+            house.await_offline()
+            house.await_online()
+            polls = house.publisher.tally.polls
+            await_true(lambda before=polls: house.publisher.tally.polls > before + 5, 5, "time for more")
+        assert [register for register, _ in written(stick)] == [12]
+
+
 def test_d1_no_clock_is_set_by_one_that_has_not_been_set_itself(
     stick: LxpSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
