@@ -3,12 +3,14 @@
 A reply says who answers, not what: so it is matched by address, and by the form of what was asked. Another
 module's late answer is passed over and the line listened on; an answer complete after its deadline is
 dropped, since this process stood still and nobody knows how old it is. `send` and `listen` are apart, so that
-the next question is on the wire while the last answer is being decoded and published.
+the next question is on the wire while the last answer is being decoded and published. Nor does a reply say which
+stack it is of: the line is in doubt where between two answers there was time to move the cable.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import NamedTuple
 
@@ -35,6 +37,8 @@ SLACK, STRANGERS = 1.5, 3.0
 LEAST_PATIENCE = 0.03
 FADING = 0.99
 """By how much the slowest answer is forgotten with each new one."""
+MOVED_AFTER = 2.0
+"""Seconds that it takes at least to put a cable from one stack into another."""
 
 
 class Answer(NamedTuple):
@@ -59,6 +63,18 @@ class Line:
         self._question: Question | None = None
         self._sent = 0.0
         self._owed: dict[int, float] = {}
+        self._heard = -math.inf
+        self.doubted = False
+        """Whether an answer came behind such a silence, and nobody has proved since that it is the same stack."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether another stack may be there than the one that was trusted: no answer came for long, now or since."""
+        return self.doubted or time.monotonic() - self._heard > MOVED_AFTER
+
+    def trust(self) -> None:
+        """Note that the stack is known, or that nobody there can tell it from another."""
+        self.doubted, self._heard = False, time.monotonic()
 
     def close(self) -> None:
         """Close the link."""
@@ -105,7 +121,7 @@ class Line:
                 raise ProtocolError("late", "complete only after its deadline", data)
             self._decoder.receive(data)
             while (frame := self._next_frame()) is not None:
-                if self._fits(frame, question):
+                if self._fits(frame, question, now):
                     self._note_pace(question, frame, now)
                     return Answer(frame, now)
                 begun = False
@@ -131,10 +147,13 @@ class Line:
             patience = min(patience, max(LEAST_PATIENCE, STRANGERS * self._slowest))
         return len(question.request) * self._byte + patience
 
-    def _fits(self, frame: Frame, question: Question) -> bool:
+    def _fits(self, frame: Frame, question: Question, now: float) -> bool:
         """Whether a frame answers the question; raises ProtocolError for a refusal and for other dialects."""
         if frame.code == question.command and frame.address == question.address:
             return False  # an adapter that hears its own sending
+        # whoever answers was there when the question went out, however long that took
+        self.doubted |= self._sent - self._heard > MOVED_AFTER
+        self._heard = now
         if frame.address != question.address:
             asked_at = self._owed.pop(frame.address, None)
             if asked_at is not None:

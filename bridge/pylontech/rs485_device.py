@@ -7,6 +7,7 @@ whose identity is in doubt, one that was silent, and one address where a module 
 
 Identity comes before names: a module's serial number is read before its values are believed: at first,
 after silence, after each opening of the port, when a reading does not follow from the one before, and now and then.
+After a silence of all, as between two rounds that are far apart, one of them speaks for the whole stack.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ LEAST_BETWEEN_PROBES = 2.0
 """Seconds at least from one poll that looks for added modules to the next that does."""
 LOOKING = 1.0
 """Seconds of silence after which a poll looks no further."""
+WITNESSES = 2
+"""Modules that are asked at most whether the stack is still the same; to ask all is as good then."""
 NAMELESS = 12
 """Times that a module must keep its serial number to itself to be believed to have lost it."""
 
@@ -66,6 +69,7 @@ class StackDevice(StackReader):
         self._good = 0
         line = self._the_line()
         line.noise = False
+        yield from self._prove()
         yield from self._round()
         yield from self._look_after()
         if self._good == 0:
@@ -74,6 +78,35 @@ class StackDevice(StackReader):
             noise = "bytes come, but no frames: is the baud rate right, and the polarity of the pair?"
             raise NoReply(noise if line.noise else "no module answers")
         self._note_duration(time.monotonic() - started)
+
+    def _prove(self) -> Steps:
+        """Where the cable may have been put into another stack, ask one who is known whether he is still there.
+
+        If he is, so are the others; else each has to say who he is.
+        """
+        line = self._the_line()
+        if self._in_flight is not None or not line.in_doubt:
+            return
+        known = [station for _, station in sorted(self._stations.items()) if station.verified]
+        witnesses = [station for station in known if self._named(station)]
+        for station in witnesses[:WITNESSES]:
+            asked = question(m.SERIAL_NUMBER, station.address)
+            heard = yield from self._ask(asked)
+            try:
+                if isinstance(heard, Answer):
+                    self._take(asked, heard)
+                    if not station.verified:
+                        break
+                    self._asked_now(station, m.SERIAL_NUMBER, time.monotonic())
+                    line.trust()
+                    return
+            except ProtocolError as err:
+                self._context.tally.failed(err.kind, f"{named(asked)}: {err}")
+            station.doubt()
+        if witnesses:
+            self._doubt_all()
+        else:
+            line.trust()  # by their places alone nobody tells them from others
 
     # -- the round: everybody who answers, without a gap
 
@@ -355,6 +388,7 @@ class StackDevice(StackReader):
         station.answered()
         if not any(other.verified for other in self._stations.values()):
             # the first to be back after a silence of all: the line was at fault, so nobody need be waited for
+            self._the_line().trust()
             for other in self._stations.values():
                 other.retry_at = 0.0
         station.verified = True

@@ -166,7 +166,10 @@ class StackReader:
             return None
         heard = self._listen(asked)
         if isinstance(heard, Answer):
-            return asked, heard
+            if not self._the_line().doubted:
+                return asked, heard
+            self._doubt_all()
+            return None
         self._draw_consequences(asked, heard)
         return None
 
@@ -218,6 +221,12 @@ class StackReader:
         """Note that nobody answers at an address."""
         station.silent(time.monotonic())
         self._units.vacant(station.place)
+
+    def _doubt_all(self) -> None:
+        """Believe nothing of anybody who does not say first who he is: the cable may be in another stack."""
+        self._queue.clear()
+        for station in self._stations.values():
+            station.doubt()
 
     def _refused(self, station: Station, asked: Question, err: Refusal) -> None:
         """Remember a refusal that was heard twice."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import LinkError, NoReply, Stopped
-from bridge.pylontech import questions, rs485_device
+from bridge.pylontech import connection, questions, rs485_device
 from bridge.pylontech.device import Options
 from bridge.simulators.pylontech_models import MODELS
 from bridge.simulators.pylontech_stack import make_modules
@@ -681,6 +681,87 @@ def test_b2_another_stack_on_the_cable_is_not_published_under_the_old_names(rig:
     one.poll_until(lambda: states(one.readings[begin:])[-1:] and states(one.readings)[-1]["modules_online"] == 2)
     assert not old & paths(one.readings[begin:])
     check(one, one.readings[begin:])
+
+
+APART = {"interval": 0.05}
+"""No question of the next round is on the wire before that begins."""
+
+
+def move_cable(one: Rig) -> set[str]:
+    """Put the cable into a stack that looks just the same; return the serial numbers that are on it no more."""
+    old = {str(module.serial) for module in one.modules.values()}
+    for module in one.modules.values():
+        module.serial = f"Z{module.serial[1:]}"
+    return old
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a cable be moved within a fraction of a second."""
+    monkeypatch.setattr(connection, "MOVED_AFTER", 0.2)
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_cable_moved_between_two_rounds_brings_nothing_under_the_old_names(rig: Make) -> None:
+    one = rig({**APART, "identity_interval": 5.0}, modules=3)
+    one.poll(3)
+    old = move_cable(one)
+    time.sleep(0.3)
+    readings = one.poll_until(lambda: len(paths(one.readings)) == 7)
+    assert not old & paths(readings)
+    assert "implausible" not in one.failures(), "nothing but the serial numbers told them apart"
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_cable_moved_in_the_midst_of_a_round_brings_nothing_under_the_old_names(rig: Make) -> None:
+    """Those that were not asked while it hung in the air answer again as if nothing had been."""
+    one = rig({"turnaround": 0.3, "identity_interval": 5.0}, modules=3)
+    one.poll(3)
+    one.modules[2].silent = True
+    old = move_cable(one)
+    readings = one.poll_until(lambda: len(paths(one.readings)) == 6)
+    assert not old & paths(readings)
+
+
+@pytest.mark.usefixtures("swift")
+def test_after_a_silence_one_module_speaks_for_all_and_nothing_is_lost(rig: Make) -> None:
+    one = rig(APART, modules=3)
+    one.poll(8)
+    asked, failures = len(one.asked("93")), one.failures()
+    one.poll(5)
+    assert len(one.asked("93")) == asked, "a line that is kept busy costs nothing"
+    for _ in range(3):
+        time.sleep(0.3)
+        one.sim.truth.clear()
+        published = one.poll(1)
+        frames = [(record.frame, record.values.get("address")) for record in one.sim.truth.records()]
+        assert [frame for frame in frames if frame[0] == "93"] == [("93", 2)]
+        assert paths(published) == {"", *(one.serial(address) for address in one.modules)}
+    assert one.failures() == failures
+
+
+@pytest.mark.usefixtures("swift")
+def test_a_witness_that_does_not_answer_is_followed_by_another_one(rig: Make) -> None:
+    one = rig(APART, modules=3)
+    one.poll(3)
+    time.sleep(0.3)
+    one.modules[2].silent = True
+    assert {one.serial(3), one.serial(4)} <= paths(one.poll(1))
+    check(one)
+
+
+@pytest.mark.usefixtures("swift")
+def test_modules_without_serial_numbers_go_on_behind_each_silence(rig: Make) -> None:
+    one = rig(APART, modules=2)
+    for module in one.modules.values():
+        module.serial = ""
+    one.poll_until(lambda: {"2", "3"} <= paths(one.readings))
+    one.poll(2)
+    for _ in range(2):
+        time.sleep(0.3)
+        one.sim.truth.clear()
+        assert paths(one.poll(1)) == {"", "2", "3"}
+        assert {record.frame for record in one.sim.truth.records()} >= {"42", "44", "92"}
 
 
 def test_stop_ends_a_wait_at_once(rig: Make) -> None:
