@@ -3,7 +3,8 @@
 A console is a terminal: it works off what is typed, in its order, and shows its prompt when it is done. So nothing is
 typed before a prompt was seen; after an answer that did not come the line must be quiet behind a new prompt before
 anything else is asked, and whatever comes until then belongs to nobody. Only where an empty line brings no sign of
-life is the console woken, at another speed.
+life is the console woken, at another speed. An answer does not say which stack it is of: the line is in doubt where
+between two answers there was time to move the cable.
 
     asleep --(frame at 1200)--> awake --(login, if configured)--> prompt <--> command, answer
 """
@@ -62,6 +63,8 @@ LONGEST = 8192
 """Characters of the longest answer: `pwr` of sixteen modules has 3,700."""
 SLICE, STANDSTILL = 1.0, 0.5
 """Seconds of a single wait, and by how much it may be late: later means that this process stood still."""
+MOVED_AFTER = 2.0
+"""Seconds that it takes at least to put a cable from one stack into another."""
 BITS_PER_BYTE = 10
 
 
@@ -84,7 +87,8 @@ class Console:
         self._decoder = Decoder()
         self._prompt: str | None = None
         self._login_tried = False
-        self._heard_at = float("-inf")
+        self._heard_at = self._answered_at = float("-inf")
+        self._doubted = False
         self.woken = 0
         """How often it was woken: each time the modules may have changed places."""
 
@@ -92,6 +96,15 @@ class Console:
     def logged_in(self) -> bool:
         """Whether the console shows the prompt of its debug mode."""
         return self._prompt == LOGGED_IN
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether another stack may be there than the one that was trusted: no answer came for long, now or since."""
+        return self._doubted or time.monotonic() - self._answered_at > MOVED_AFTER
+
+    def trust(self) -> None:
+        """Note that the stack is known, or that nothing is believed of any."""
+        self._doubted, self._answered_at = False, time.monotonic()
 
     def close(self) -> None:
         """Close the port."""
@@ -143,6 +156,9 @@ class Console:
         finally:
             self._context.tally.busy += time.monotonic() - started
         self._prompt = answer.prompt
+        # whoever answers was there when the command went out, however long that took
+        self._doubted |= started - self._answered_at > MOVED_AFTER
+        self._answered_at = at
         if prompt == LOGGED_IN and not self.logged_in:
             self._login_tried = False  # it was switched off and on
         return Reply(read(answer.body(asked)), at)

@@ -28,6 +28,7 @@ from bridge.pylontech.console_frame import Refusal
 from bridge.pylontech.console_tasks import (
     LIMITS,
     OTHERS_SHARE,
+    PROOFS_SHARE,
     REFUSED_FOR,
     ROUNDS_SHARE,
     SILENT_FOR,
@@ -151,16 +152,48 @@ class ConsoleReader(ABC):
         self, name: str, module: int | None, read: Callable[[Sequence[str]], T], *,
         tries: int = 2, share: float = OTHERS_SHARE, total: bool = True,
     ) -> Reply[T]:  # fmt: skip
-        """Return the answer to one command. Raises ProtocolError, NoReply."""
-        line = self._line()
+        """Return the answer to one command, of the stack that is known. Raises ProtocolError, NoReply."""
+        line, names = self._line(), name == "info"
+        if not names:
+            self._prove()
         reply = line.ask(name, module, read, tries=tries, patience=self._max_age / share, total=total)
         self._good = True
         if line.woken != self._woken:
             # it was switched off and on: the modules may have changed places
             self._woken = line.woken
-            for position in self._positions():
-                self._doubt(position)
+            self._doubt_all()
+        if names and line.in_doubt:
+            self._rows.clear()  # they may be another stack's than the one that says who it is
+        elif not names and not self._prove():  # a first try may have been lost
+            self._context.tally.failed("foreign", f"{name}: it is not certain who answered")
+            raise ProtocolError("foreign", "it is not certain who answered")
         return reply
+
+    def _prove(self) -> bool:
+        """Where the cable may have been put into another stack, ask a module that is known whether it is still there.
+
+        If it is, so are the others; else each has to say who it is, and False is returned.
+        """
+        line = self._line()
+        if not line.in_doubt:
+            return True
+        sure = ((position, self._module(position)) for position in sorted(self._sure))
+        named = ((position, module.serial) for position, module in sure if module is not None and module.serial)
+        witness, serial = next(named, (None, None))
+        if witness is None:
+            line.trust()  # nobody is believed, or by their places alone nobody tells them from others
+            return True
+        try:
+            reply = self._put(self._tasks["info", witness], tries=1, share=PROOFS_SHARE)
+        except (ProtocolError, NoReply):
+            same = False
+        else:
+            same = _serial_of(reply.values) == serial
+        if same:
+            line.trust()
+        else:
+            self._doubt_all()
+        return same
 
     def _present(self, position: int) -> None:
         """Note that a module is at a position: from now on it is asked everything."""
@@ -182,6 +215,10 @@ class ConsoleReader(ABC):
         self._rows.pop(position, None)
         if task := self._tasks.get(("info", position)):
             task.due = 0.0
+
+    def _doubt_all(self) -> None:
+        for position in self._positions():
+            self._doubt(position)
 
     def _module(self, position: int) -> Module | None:
         """Return the module that is at a position for sure."""
@@ -260,12 +297,13 @@ class ConsoleReader(ABC):
         """Whether it is asked who a module is that nobody knows yet: until then all that is read of it is lost."""
         return task.question.name == "info" and not task.failed and str(task.position) not in self._units.places
 
-    def _put(self, task: Task) -> Reply[Values]:
+    def _put(self, task: Task, *, tries: int = 2, share: float = OTHERS_SHARE) -> Reply[Values]:
         """Ask a task's question. Raises ProtocolError, NoReply."""
         question, position = task.question, task.position
         began = time.monotonic()
         read: Callable[[Sequence[str]], Values] = lambda lines: question.read(lines, position or 0)  # noqa: E731
-        reply = self._ask(question.name, None if task.bare else position, read, tries=1 if task.failed else 2)
+        tries = 1 if task.failed else tries
+        reply = self._ask(question.name, None if task.bare else position, read, tries=tries, share=share)
         task.answered(began, time.monotonic())
         return reply
 
@@ -377,6 +415,8 @@ class ConsoleReader(ABC):
 
     def _identified(self, position: int, module: Module, reply: Reply[Values]) -> Reading | None:
         """Note who is at a position, and file what it told before."""
+        if not self._sure:
+            self._line().trust()
         self._sure.add(position)
         module.announce(self.TOLD_LATER)
         model, firmware = reply.values.get(v.MODEL.key), reply.values.get(v.SOFTWARE.key)

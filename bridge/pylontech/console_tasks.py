@@ -22,9 +22,9 @@ EVENTS_INTERVAL, LIMITS_INTERVAL = 10.0, 5.0
 LIMITS = "pwrsys"
 """The question that tells what the stack allows."""
 FOREVER = float("inf")
-ROUNDS_SHARE, OTHERS_SHARE = 3.0, 2.0
-"""Which part of the age limit an answer may take to begin: of a round's own question, of all others. So one of each
-may be lost, one after the other, before what the round told last is too old."""
+ROUNDS_SHARE, OTHERS_SHARE, PROOFS_SHARE = 3.0, 2.0, 6.0
+"""Which part of the age limit an answer may take to begin: of a round's own question, of all others, of who is there
+behind a silence. So one of each may be lost, one after the other, before what the round told last is too old."""
 
 CLOCK = Field("clock", TEXT, "Battery's clock", level=Level.DIAGNOSTIC)
 

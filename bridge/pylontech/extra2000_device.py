@@ -252,6 +252,7 @@ class Extra2000Device(ConsoleReader):
         self._units.vacant(str(position))
         if self._is_stray(position):
             return  # nobody is missed there; that it is asked again is settled by _strangers
+        self._doubt(position)
         before = self._silent.get(position)
         pause = min(LONGEST_PAUSE, 2 * before.pause) if before is not None else FIRST_PAUSE
         self._silent[position] = _Silence(time.monotonic() + pause, pause)

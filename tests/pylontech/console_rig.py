@@ -113,6 +113,21 @@ def extra2000(options: dict[str, Any] | None = None, **simulated: Any) -> Consol
     return ConsoleRig(sim, extra2000_device, {**wanted, **(options or {})})
 
 
+def move_cable(one: ConsoleRig) -> set[str]:
+    """Put the cable into a stack that looks just the same; return the serial numbers that are on it no more."""
+    modules = one.sim.stack.modules.values()
+    old = {str(module.serial) for module in modules}
+    for module in modules:
+        module.serial = f"Z{module.serial[1:]}"
+    return old
+
+
+def until_known(one: ConsoleRig) -> list[Reading]:
+    """Poll until each module has its own name; return what was published before."""
+    names = {str(module.serial) for module in one.sim.stack.modules.values()}
+    return one.poll_until(lambda new: names <= {reading.unit.path for reading in new})
+
+
 def states(readings: Iterable[Reading], path: str = "") -> list[dict[str, Any]]:
     return [dict(r.values) for r in readings if r.unit.path == path and r.topic is None]
 

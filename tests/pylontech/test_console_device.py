@@ -14,7 +14,16 @@ import pytest
 from bridge.errors import LinkError, NoReply, Stopped
 from bridge.pylontech import console_cells, console_connection
 from bridge.simulators.pylontech_stack import make_modules
-from tests.pylontech.console_rig import ConsoleRig, check, console, shorten, states, wrong
+from tests.pylontech.console_rig import (
+    ConsoleRig,
+    check,
+    console,
+    move_cable,
+    shorten,
+    states,
+    until_known,
+    wrong,
+)
 from tests.transports.lines import descriptors
 
 Make = Callable[..., ConsoleRig]
@@ -261,6 +270,62 @@ def test_b18_a_module_that_moves_up_and_back_again_keeps_its_name(rig: Make) -> 
     one.poll(20)
     assert {reading.unit.path for reading in one.readings} == {"", one.serial(1), out.serial, last.serial}
     assert states(one.readings, last.serial)[-1]["address"] == 3
+    check(one)
+
+
+def test_a_cable_moved_between_two_rounds_brings_nothing_under_the_old_names(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig({"identity_interval": 5.0}, modules=3)
+    one.settle()
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    old = move_cable(one)
+    time.sleep(0.3)
+    assert not old & {reading.unit.path for reading in until_known(one)}
+    assert "implausible" not in one.failures(), "nothing but the serial numbers told them apart"
+
+
+def test_a_cable_moved_while_an_answer_is_waited_for_brings_nothing_under_the_old_names(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try is answered by the other stack."""
+    one = rig({"identity_interval": 5.0}, modules=3)
+    one.settle()
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = b"pwr", True, 1
+    old = move_cable(one)
+    assert not old & {reading.unit.path for reading in until_known(one)}
+    assert one.failures()["no_reply"] == 1
+
+
+def test_after_a_silence_one_module_speaks_for_all_and_nothing_is_lost(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(modules=3)
+    one.settle()
+    one.poll(20)
+    asked = len(one.sim.truth.records("info"))
+    one.poll(5)
+    assert len(one.sim.truth.records("info")) == asked, "a line that is kept busy costs nothing"
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    for number in range(1, 4):
+        time.sleep(0.3)
+        published = {reading.unit.path for reading in one.poll(1)}
+        assert published == {"", *(one.serial(position) for position in one.sim.stack.modules)}
+        assert [record.unit for record in one.sim.truth.records("info")[asked:]] == number * [one.serial(1)]
+    check(one)
+
+
+def test_a_witness_that_does_not_answer_leaves_it_to_each_to_say_who_it_is(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(modules=3)
+    one.settle()
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    time.sleep(0.3)
+    one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = b"info 1", True, 1
+    one.readings.clear()
+    until_known(one)
     check(one)
 
 

@@ -28,7 +28,7 @@ from bridge.keeper import Board
 from bridge.pylontech import console_connection, extra2000_device
 from bridge.pylontech.extra2000_device import Options, Topics
 from bridge.simulators.pylontech_stack import make_modules
-from tests.pylontech.console_rig import ConsoleRig, check, extra2000, on, shorten, states
+from tests.pylontech.console_rig import ConsoleRig, check, extra2000, move_cable, on, shorten, states, until_known
 
 Make = Callable[..., ConsoleRig]
 
@@ -370,6 +370,29 @@ def test_defect_d11_a_silent_module_lowers_limits_and_is_not_counted_online(rig:
     one.sim.stack.modules[2].silent = False
     until_bank(one, lambda message: message["System"]["NrOfModulesOnline"] == 3)
     until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] == 75.0)  # as soon as its cells are known anew
+
+
+def test_a_cable_moved_between_two_rounds_brings_nothing_under_the_old_names(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig({"identity_interval": 5.0}, modules=3)
+    one.settle()
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    old = move_cable(one)
+    time.sleep(0.3)
+    assert not old & {reading.unit.path for reading in until_known(one)}
+
+
+def test_a_cable_moved_while_a_module_is_waited_for_brings_nothing_under_the_old_names(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig({"identity_interval": 5.0}, modules=3)
+    one.settle()
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    one.sim.faults.only, one.sim.faults.silent = b" 1\n", True
+    old = move_cable(one)
+    readings = one.poll_until(lambda new: {one.serial(2), one.serial(3)} <= {reading.unit.path for reading in new})
+    assert not old & {reading.unit.path for reading in readings}
 
 
 def test_b18_a_module_exchanged_for_a_new_one_is_missed_until_that_one_answers(rig: Make) -> None:
