@@ -117,6 +117,8 @@ class LxpDevice:
         self.datalog = options.datalogger
         self._datalog_sure = options.datalogger is not None
         self.inverters: dict[str, Inverter] = {}
+        self._first: tuple[str | None, str] | None = None
+        """The stick and its inverter that were learned first: whom commands are meant for."""
         self._totals: Totals | None = None
         self._mirror: Mirror | None = None
         self._know(options.inverter)
@@ -218,6 +220,10 @@ class LxpDevice:
             self.inverters.clear()  # what was learned lives here no more
             self.datalog = self._options.datalogger
             self._datalog_sure = self.datalog is not None
+
+    def is_another(self, inverter: Inverter) -> bool:
+        """Whether it and its stick are both others than were learned first: a router gave the address to them."""
+        return self._first is not None and self.datalog != self._first[0] and inverter.serial != self._first[1]
 
     def give_up(self) -> None:
         self.close()
@@ -450,6 +456,11 @@ class LxpDevice:
             return None
         log.info("%s: inverter %s", self._options.name, serial)
         inverter = self.inverters[serial] = self._new_inverter(serial, "")
+        self._first = self._first or (self.datalog, serial)
+        if self._settable is not None and self.is_another(inverter):
+            log.warning("%s: another stick with another inverter, %s, is there now. It is read, but not written to: "
+                        "give its serial in the configuration, or restart the bridge",
+                        self._options.name, serial)  # fmt: skip
         self._round_due = 0.0
         return inverter
 

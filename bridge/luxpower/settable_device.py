@@ -45,6 +45,9 @@ class Stick(Protocol):
     def root(self) -> Unit:
         """Return the unit of the device itself."""
 
+    def is_another(self, inverter: Inverter) -> bool:
+        """Whether it and its stick are both others than were learned first."""
+
 
 class Settable:
     """What can be set behind one stick. The owner that writing.Writer asks."""
@@ -68,6 +71,9 @@ class Settable:
         setting = None if name.startswith("hold/") else find(name)
         inverter = self._inverter(path)
         _refuse_stranger(inverter)
+        if self._stick.is_another(inverter):
+            raise CommandError(f"another stick with another inverter, {inverter.serial}, is there now; to write to it "
+                               "give its serial in the configuration, or restart the bridge")  # fmt: skip
         wires = _Wires(self._stick, inverter)
         model = self._model(inverter)
         try:
@@ -132,7 +138,8 @@ class Settable:
         """Look at the clocks that are due, and have those set that are off."""
         if not self._options.time_sync or not self.writer.on:
             return
-        for inverter in [one for one in self._stick.inverters.values() if not one.family.stranger]:
+        known = [one for one in self._stick.inverters.values() if not self._stick.is_another(one)]
+        for inverter in [one for one in known if not one.family.stranger]:
             keeper = self._clocks.setdefault(inverter.serial, Timekeeper())
             if keeper.due(time.monotonic()):
                 yield from self._look_at_clock(inverter, keeper)

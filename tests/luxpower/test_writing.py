@@ -580,6 +580,32 @@ def test_e13_what_still_waits_when_the_stick_goes_is_answered_when_it_expires(
     assert written(stick) == [(64, (80,))]
 
 
+def exchange(stick: LxpSimulator, house: Site, serial: str, datalog: str) -> None:
+    """Let another stick have the address; wait until its inverter is taken up."""
+    stick.inverters[0].serial, stick.datalog = serial, datalog
+    seen = len(house.states())
+    stick.drop()
+    await_true(lambda: any(one.unit.serial == serial for one in house.states()[seen:]), 15, "the other one")
+
+
+def test_another_stick_at_the_same_address_is_not_written_to(stick: LxpSimulator, house: Site) -> None:
+    """A router may give two sticks each other's address: a command is meant for the inverter that had it."""
+    exchange(stick, house, SECOND, "BB00000000")
+    result = house.set("charge_rate_pct", "80")
+    assert (result["outcome"], SECOND in result["reason"], "restart" in result["reason"]) == ("refused", True, True)
+    assert written(stick) == []
+    exchange(stick, house, SERIAL, DATALOG)
+    assert house.set("charge_rate_pct", "80")["outcome"] == "done"
+
+
+@pytest.mark.parametrize(("serial", "datalog"), [(SECOND, DATALOG), (SERIAL, "BB00000000")])
+def test_an_exchanged_inverter_or_stick_can_be_written_to(
+    stick: LxpSimulator, house: Site, serial: str, datalog: str
+) -> None:
+    exchange(stick, house, serial, datalog)
+    assert house.set("charge_rate_pct", "80")["outcome"] == "done"
+
+
 def test_a_write_that_a_stop_interrupted_is_settled_at_the_next_start(stick: LxpSimulator, tmp_path: Path) -> None:
     entry = {"id": "a", "unit": "", "setting": "charge_rate_pct", "source": "mqtt", "frame": "hold 64", "old": 100,
              "text": "80"}  # fmt: skip
