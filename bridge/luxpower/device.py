@@ -216,8 +216,9 @@ class LxpDevice:
         self._line.close()
         self._line = None
         self.asker.begin(None)
-        if self._heard_foreign and not self._heard_own and self._options.inverter is None:
-            self.inverters.clear()  # what was learned lives here no more
+        if self._heard_foreign and not self._heard_own:  # what was learned lives here no more
+            if self._options.inverter is None:
+                self.inverters.clear()
             self.datalog = self._options.datalogger
             self._datalog_sure = self.datalog is not None
 

@@ -65,6 +65,16 @@ def test_both_serials_are_learned_from_what_is_pushed(stick: LxpSimulator) -> No
         assert asked == {(DATALOG.encode(), SERIAL.encode())}
 
 
+@pytest.mark.parametrize("inverter", [None, SERIAL], ids=["learned", "configured"])
+def test_a_replaced_stick_is_learned_anew(stick: LxpSimulator, inverter: str | None) -> None:
+    with site(stick, inverter=inverter) as house:
+        house.await_online()
+        stick.datalog = "BB00000000"
+        stick.drop()
+        house.await_offline()
+        house.await_online(seconds=15.0)
+
+
 def test_configured_serials_are_asked_without_any_push() -> None:
     with quiet() as one, site(one, inverter=SERIAL, datalogger=DATALOG) as house:
         house.await_states(3)
