@@ -164,6 +164,11 @@ class Station:
         self.verified = False
         self.held.clear()
 
+    def begin(self) -> None:
+        """Note that another module is there: what the one before refused to tell, this one may."""
+        self.refusals = {c: count for c, count in self.refusals.items() if c == m.SERIAL_NUMBER}
+        self.refused_until = {c: until for c, until in self.refused_until.items() if c == m.SERIAL_NUMBER}
+
     def asks(self, command: int, now: float) -> bool:
         """Whether a command is due and not refused."""
         return now >= self.due.get(command, 0.0) and now >= self.refused_until.get(command, 0.0)

@@ -382,9 +382,12 @@ class StackDevice(StackReader):
 
     def _believe(self, station: Station, serial: str | None) -> bool:
         """Take note of a serial number; return whether it is settled who is there."""
+        before = self._units.places.get(station.place)
         module = self._units.claim(station.place, serial)
         if module is None:
             return False
+        if module is not before:
+            station.begin()
         station.answered()
         if not any(other.verified for other in self._stations.values()):
             # the first to be back after a silence of all: the line was at fault, so nobody need be waited for

@@ -258,6 +258,8 @@ class Units:
     def _put(self, place: str, module: Module) -> None:
         displaced = self.places.get(place)
         if displaced is not None and displaced is not module:
+            if place == min(self.places, key=_in_order):
+                self._root_told.clear()  # what the master before told of its stack
             displaced.place = None
             # without a serial number it has a name of its own now, so nobody else is there
             self._modules.pop(displaced.path, None)

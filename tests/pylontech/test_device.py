@@ -544,6 +544,33 @@ def test_b17_a_command_that_is_refused_twice_is_asked_rarely(rig: Make) -> None:
     assert len([r for r in one.asked("92", 3) if r.whole]) >= 2
 
 
+def test_b17_what_another_stack_refused_is_asked_of_this_one(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(4)
+    one.sim.faults.rtn, one.sim.faults.only = 4, b"4692"
+    one.poll(4)
+    one.sim.faults.clear()
+    one.device.close()
+    move_cable(one)
+    one.device.open()
+    told = one.poll_until(lambda: len(paths(one.readings)) == 5)
+    told += one.poll(2)
+    assert states(told, one.serial(2))[-1]["charge_current_limit"] is not None
+
+
+def test_what_another_master_told_of_its_stack_is_not_told_of_this_one(rig: Make) -> None:
+    one = rig(modules=2)
+    one.poll(8)
+    assert states(one.readings)[-1]["cell_high_voltage_protection"] is not None
+    one.device.close()
+    move_cable(one)
+    one.device.open()
+    one.sim.faults.rtn, one.sim.faults.only = 4, b"~20024647"
+    told = one.poll_until(lambda: len(paths(one.readings)) == 5)
+    assert states(told)[-1]["cell_high_voltage_protection"] is None
+    one.sim.faults.clear()
+
+
 def test_a_question_that_arrived_damaged_is_asked_again(rig: Make) -> None:
     one = rig(modules=1)
     one.poll(2)
