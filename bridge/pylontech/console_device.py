@@ -186,14 +186,13 @@ class ConsoleReader(ABC):
         try:
             reply = self._put(self._tasks["info", witness], tries=1, share=PROOFS_SHARE)
         except (ProtocolError, NoReply):
-            same = False
-        else:
-            same = _serial_of(reply.values) == serial
-        if same:
-            line.trust()
-        else:
             self._doubt_all()
-        return same
+            return False
+        if _serial_of(reply.values) != serial:
+            self._learn_anew()
+            return False
+        line.trust()
+        return True
 
     def _present(self, position: int) -> None:
         """Note that a module is at a position: from now on it is asked everything."""

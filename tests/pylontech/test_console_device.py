@@ -13,6 +13,7 @@ import pytest
 
 from bridge.errors import LinkError, NoReply, Stopped
 from bridge.pylontech import console_cells, console_connection
+from bridge.simulators import pylontech_console
 from bridge.simulators.pylontech_stack import make_modules
 from tests.pylontech.console_rig import (
     ConsoleRig,
@@ -283,6 +284,21 @@ def test_a_cable_moved_between_two_rounds_brings_nothing_under_the_old_names(
     time.sleep(0.3)
     assert not old & {reading.unit.path for reading in until_known(one)}
     assert "implausible" not in one.failures(), "nothing but the serial numbers told them apart"
+
+
+def test_what_another_stack_refused_is_asked_of_this_one(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=1)
+    said: Any = one.sim._said
+    refusal = ([pylontech_console.REFUSED], {}, "", "stat", False)
+    one.sim._said = lambda line: refusal if line.startswith("stat") else said(line)  # type: ignore[method-assign]
+    one.poll_until(lambda _: one.failures().get("refused", 0) >= 2)
+    one.poll(5)
+    assert states(one.readings, one.serial(1))[-1].get("cycles") is None
+    one.sim._said = said  # type: ignore[method-assign]
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    move_cable(one)
+    time.sleep(0.3)
+    one.poll_until(lambda new: any(state.get("cycles") is not None for state in states(new, one.serial(1))), 5.0)
 
 
 def test_a_cable_moved_while_an_answer_is_waited_for_brings_nothing_under_the_old_names(
