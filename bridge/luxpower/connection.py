@@ -1,7 +1,9 @@
 """One open connection to a stick: whole frames with their times, heartbeats answered, trouble counted.
 
 A frame is as old as its last byte, but only if this thread stood by: after the process stood still nobody knows how
-long bytes have waited in the socket, so they are thrown away and everything is asked anew.
+long bytes have waited in the socket, so they are thrown away and everything is asked anew. Nobody can tell what the
+network held back from what is new: that is a minute's at most, since one that stands still for longer ends the
+connection, by what is not acknowledged or by keep-alive (`tcp.py`), sooner where an answer is waited for.
 """
 
 from __future__ import annotations
