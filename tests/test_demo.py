@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.tools.demo import Seen, _draw, _summary, brief
-from tests.harness import free_port
+from tests.harness import Mosquitto, Recorder, free_port
 from tests.shared import REPOSITORY
 
 
@@ -70,6 +70,17 @@ def test_ctrl_c_and_a_closed_terminal_end_the_demo_cleanly(tmp_path: Path, numbe
     assert demo.returncode == 0, output
     assert "Messages per topic:" in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_tells_the_house_s_own_broker_nothing(tmp_path: Path) -> None:
+    """Which the environment may name, for `read` and `write`: a GX there would be steered by batteries made up."""
+    with Mosquitto(tmp_path / "broker", "allow_anonymous true") as broker, Recorder(broker.port, "#") as house:
+        (tmp_path / "demo").mkdir()
+        named = {"SOLARBRIDGE_MQTT_HOST": "127.0.0.1", "SOLARBRIDGE_MQTT_PORT": str(broker.port)}
+        demo = start(tmp_path / "demo", "--seconds", "8", environ=named)
+        output, _ = demo.communicate(timeout=60)
+        assert "solarbridge/roof/state" in output, "it has a broker of its own"
+        assert house.messages == []
 
 
 def test_a_payload_is_shown_in_one_line_without_what_is_not_known() -> None:

@@ -148,9 +148,11 @@ def _stage() -> Iterator[tuple[Viewer, subprocess.Popen[bytes], list[str], int, 
         stack.callback(viewer.close)
         log = stack.enter_context((folder / "bridge.log").open("wb"))
         command = [sys.executable, "-m", "bridge", "run", "--config", str(config)]
+        # the house's broker, which may be named here, must not hear of batteries that are not there
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SOLARBRIDGE_MQTT_")}
         # a session of its own: Ctrl-C reaches the demo alone, which ends everything in order
         bridge = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )  # fmt: skip
         stack.callback(_end, bridge)
         print("The bridge's configuration:\n" + textwrap.indent(config.read_text(), "    "))
