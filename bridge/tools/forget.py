@@ -23,7 +23,7 @@ def run(config: Config, device: str, unit: str | None) -> int:
         print(f"{device}: it is in the configuration; take it out and restart the bridge first, or name a unit of it",
               file=sys.stderr)  # fmt: skip
         return 2
-    if not device or set(device) & set("+#/") or set(unit or "") & set("+#/"):
+    if "" in (device, unit) or set(device) & set("+#/") or set(unit or "") & set("+#/"):
         print("a device and a unit are one level of a topic each, without + # and /", file=sys.stderr)
         return 2
     try:
