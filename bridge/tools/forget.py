@@ -11,7 +11,7 @@ import sys
 import time
 
 from bridge.bank_options import banks_of
-from bridge.config import Config
+from bridge.config import RESERVED, Config
 from bridge.errors import BridgeError
 from bridge.tools.client import RETAINED, Visitor, parsed
 
@@ -25,6 +25,9 @@ def run(config: Config, device: str, unit: str | None) -> int:
         return 2
     if "" in (device, unit) or set(device) & set("+#/") or set(unit or "") & set("+#/"):
         print("a device and a unit are one level of a topic each, without + # and /", file=sys.stderr)
+        return 2
+    if device in RESERVED:
+        print(f"{device} is a topic of the bridge itself; there is no such device", file=sys.stderr)
         return 2
     try:
         with Visitor(config.mqtt) as visitor:

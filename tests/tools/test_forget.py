@@ -129,3 +129,9 @@ def test_a_name_that_is_not_one_level_is_refused(tmp_path: Path, arguments: tupl
     done = without_broker(tmp_path, *arguments)
     assert done.returncode == 2
     assert "one level" in done.stderr
+
+
+def test_what_the_bridge_says_of_itself_is_not_forgotten(tmp_path: Path) -> None:
+    done = without_broker(tmp_path, "info")
+    assert done.returncode == 2
+    assert "info is a topic of the bridge itself" in done.stderr
