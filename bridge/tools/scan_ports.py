@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bridge.devices import Found, slice_of
 from bridge.errors import LinkError, Stopped
+from bridge.tools.asking import agreed
 from bridge.transports.base import Stop
 
 NAMES = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttySC*", "ttymxc*")
@@ -108,9 +109,9 @@ def _agreed(ports: Sequence[Port]) -> bool:
     if not sys.stdin.isatty():
         print("nothing was asked: --yes is needed where nobody can be asked", file=sys.stderr)
         return False
-    print("Questions to inverters and batteries will be written to:")
-    print("\n".join(f"  {port.words()}" for port in ports))
-    return input("Nothing else should be plugged in there. Go on? Type yes: ") == "yes"
+    print("Questions to inverters and batteries will be written to:", file=sys.stderr)
+    print("\n".join(f"  {port.words()}" for port in ports), file=sys.stderr)
+    return agreed("Nothing else should be plugged in there. Go on?")
 
 
 def _look(port: Port, stop: Stop) -> list[Found]:

@@ -22,6 +22,7 @@ from bridge.devices import DeviceOptions
 from bridge.errors import BridgeError, CommandError, LinkError, Stopped
 from bridge.fields import Channel, Reading
 from bridge.inbox import SetSetting
+from bridge.tools.asking import agreed
 from bridge.tools.client import Visitor, parsed
 from bridge.tools.direct import Direct, records_folder
 from bridge.transports.base import Stop
@@ -73,7 +74,7 @@ def _confirmed(address: str, setting: str, value: str) -> bool:
     if not sys.stdin.isatty():
         print("nothing was written: --yes is needed where nobody can be asked", file=sys.stderr)
         return False
-    return input(f"{address}: set {setting} to {value}? Type yes: ") == "yes"
+    return agreed(f"{address}: set {setting} to {value}?")
 
 
 @contextmanager

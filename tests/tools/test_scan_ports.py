@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -127,20 +128,23 @@ def test_without_a_terminal_and_without_yes_nothing_is_written(tmp_path: Path) -
 
 @contextmanager
 def typing(monkeypatch: pytest.MonkeyPatch, answer: str) -> Iterator[None]:
-    """A person at a terminal who types one line."""
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda _: answer)
+    """A person at a terminal who types this."""
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
     yield
 
 
-@pytest.mark.parametrize("answer", ["", "y", "no"])
+@pytest.mark.parametrize("answer", ["\n", "y\n", "no\n", ""], ids=["return", "y", "no", "ctrl-d"])
 def test_on_a_terminal_anything_but_yes_writes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, answer: str
 ) -> None:
     with AxpertSimulator(link=tmp_path / "roof", baud=None) as roof, typing(monkeypatch, answer):
         assert scan_ports.probe([roof.port], yes=False) == 2
         assert roof.truth.records() == []
-    assert roof.port in capsys.readouterr().out, "the ports are named first"
+    said = capsys.readouterr()
+    assert roof.port in said.err, "the ports are named first"
+    assert said.out == "", "what goes to a file must not hide the question"
 
 
 def test_what_is_plugged_in_is_listed_by_lasting_names(tmp_path: Path) -> None:

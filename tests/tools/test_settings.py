@@ -249,6 +249,31 @@ def test_nothing_is_written_without_a_yes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "status", "written"), [("yes\n", 0, ["limit 80"]), ("no\n", 1, []), ("\x04", 1, [])],
+    ids=["yes", "no", "ctrl-d"],
+)  # fmt: skip
+def test_the_question_is_seen_where_the_result_goes_to_a_file(
+    typed: str, status: int, written: list[str], tmp_path: Path
+) -> None:
+    configured(tmp_path, free_port())
+    mine, theirs = os.openpty()
+    command = [sys.executable, "-c", RUN, "write", "one", "limit", "80", "--direct"]
+    process = subprocess.Popen(
+        [*command, "--config", str(tmp_path / "bridge" / "config.yaml")], cwd=REPOSITORY, text=True,
+        stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "STATE_DIRECTORY": str(tmp_path / "state")},
+    )  # fmt: skip
+    os.write(mine, typed.encode())
+    output, said = process.communicate(timeout=60)
+    os.close(mine)
+    os.close(theirs)
+    assert (process.returncode, frames(tmp_path)) == (status, written), said
+    assert "one: set limit to 80? Type yes: " in said
+    assert "Traceback" not in said
+    assert output == "" or json.loads(output)["outcome"] == "done"
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
         (("read", "tow"), 2, "there are one, two"),
