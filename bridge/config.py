@@ -22,7 +22,7 @@ from bridge.options import Reader, Refused, Rule, Secret, Variable, key_of, opti
 
 __all__ = [
     "BankEntry", "Config", "HomeAssistant", "Logging", "Mqtt", "Secret", "Tls",
-    "digest", "dump", "file_there", "fixed_topic", "level", "load", "option", "secrets", "topic",
+    "digest", "dump", "file_there", "fixed_topic", "host_name", "level", "load", "option", "secrets", "topic",
 ]  # fmt: skip
 
 MAX_FILE = 1 << 20
@@ -83,9 +83,10 @@ def level(text: str) -> str | None:
     return f"longer than {MAX_NAME} characters" if len(text) > MAX_NAME else None
 
 
-def _host(text: str) -> str | None:
-    if "/" in text or "@" in text or any(c.isspace() for c in text):
-        return "expected a host name or an IP address alone; user, password and port have keys of their own"
+def host_name(text: str) -> str | None:
+    """Say what keeps `text` from being a host name or an IP address; an IPv6 one has two colons at least."""
+    if set(text) & set("/@[]") or text.count(":") == 1 or any(c.isspace() for c in text):
+        return "expected a host name or an IP address alone; a port and all else have keys of their own"
     return None
 
 
@@ -112,7 +113,7 @@ class Tls:
 class Mqtt:
     """`mqtt`: the broker and how to speak to it."""
 
-    host: str = option(doc="the broker's host name or IP address", check=_host)
+    host: str = option(doc="the broker's host name or IP address", check=host_name)
     port: int = option(1883, minimum=1, maximum=65535, doc="the broker's port; 8883 when tls is given")
     username: str | None = option(None, doc="user name at the broker")
     password: Secret | None = option(None, doc="password at the broker; better in password_file")

@@ -238,6 +238,8 @@ SAMPLES = {
     "protocol": (HEAD + "  protocol: 4\n" + DEVICE, 3, "mqtt.protocol", "5 or 3.1.1"),
     "log level": (GOOD + "logging: {level: verbose}\n", 7, "logging.level", "debug or info or warning or error"),
     "address for a host": ("mqtt:\n  host: mqtt://broker:1883\n" + DEVICE, 2, "mqtt.host", "alone"),
+    "port behind a host": ("mqtt:\n  host: 192.168.0.10:1883\n" + DEVICE, 2, "mqtt.host", "alone"),
+    "host in brackets": ("mqtt:\n  host: '[::1]'\n" + DEVICE, 2, "mqtt.host", "alone"),
     "base topic with a wildcard": (HEAD + "  base_topic: a/#\n" + DEVICE, 3, "mqtt.base_topic", "+ or #"),
     "base topic with a blank": (HEAD + "  base_topic: ' a'\n" + DEVICE, 3, "mqtt.base_topic", "blank"),
     "base topic with a slash": (HEAD + "  base_topic: a/\n" + DEVICE, 3, "mqtt.base_topic", "/"),
@@ -697,6 +699,11 @@ def test_two_devices_on_a_network_may_have_the_same_port_but_not_the_same_addres
         path.write_text(HEAD + LXP % address)
         with pytest.raises(ConfigError, match=r"devices\[1\]\.host: the same port"):
             load(path, {})
+
+
+@pytest.mark.parametrize("address", ["broker", "broker.lan", "192.168.0.10", "::1", "fe80::1%eth0", "localhost"])
+def test_any_host_name_and_ip_address_is_one(tmp_path: Path, address: str) -> None:
+    assert loaded(tmp_path, f"mqtt:\n  host: '{address}'\n{DEVICE}").mqtt.host == address
 
 
 # -- topics of other software

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.config import option
+from bridge.config import host_name, option
 from bridge.devices import WritableOptions
 from bridge.luxpower.inverter import Manner
 from bridge.luxpower.models import Feature, PowerUnit
@@ -52,7 +52,7 @@ def _address(text: str) -> str | None:
 class Options(WritableOptions):
     """One entry of `devices` with `type: lxp`."""
 
-    host: str | None = option(None, doc="the stick's address, to connect to it")
+    host: str | None = option(None, check=host_name, doc="the stick's address, to connect to it")
     port: int = option(8000, minimum=1, maximum=65535, doc="the stick's port")
     listen: int | None = option(None, minimum=1, maximum=65535, doc="port on which to wait for the stick, 4346")
     udp: int | None = option(None, minimum=1, maximum=65535, doc="port of the stick's broadcasts, 4346; reading only")

@@ -55,6 +55,12 @@ def test_what_makes_no_sense_for_writing_is_refused(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["192.168.0.30:8000", "http://192.168.0.30", "192.168.0.30 "])
+def test_what_is_more_than_the_stick_s_address_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"devices\[0\]\.host: expected a host name or an IP address alone"):
+        read(tmp_path, host=address)
+
+
 def test_a_source_without_an_address_is_not_any_address(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("mqtt: {host: h}\ndevices:\n  - name: house\n    type: lxp\n    udp: 4346\n    source:\n")
