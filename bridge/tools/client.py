@@ -97,11 +97,15 @@ class Visitor:
         self._await_event()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Publish once and wait until the broker has it."""
+        """Publish once and wait until the broker has it. Raises LinkError; in doubt for what it is to keep alone."""
         try:
-            self._client.publish(topic, payload, 1, retain).wait_for_publish(ANSWERING)
+            sent = self._client.publish(topic, payload, 1, retain)
+            sent.wait_for_publish(ANSWERING)
+            known = sent.is_published() or not retain  # what comes of a command is heard from the bridge
         except (RuntimeError, ValueError) as err:
             raise LinkError(f"the broker at {self._where}: {err}") from err
+        if not known:
+            raise LinkError(f"the broker at {self._where}: it does not answer")
 
     def messages(self, until: float) -> Iterator[tuple[str, bytes, bool]]:
         """Yield topic, payload and whether it is a retained one, as they come, until a time.monotonic()."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bridge.config import Mqtt
+from bridge.errors import LinkError
+from bridge.tools import client
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import BASE, House, configuration, house
-from tests.harness import Recorder, await_true
+from tests.harness import Mosquitto, Recorder, await_true
 from tests.shared import REPOSITORY
 
 RUN = f"{PRELUDE}\nimport sys\nfrom bridge.cli import main\nsys.exit(main())"
@@ -107,6 +111,16 @@ def test_an_availability_alone_is_all_there_is_where_nothing_else_is_kept(tmp_pa
         site.await_up()
         site.recorder.client.publish(f"{BASE}/one/gone/availability", b"offline", 1, retain=True).wait_for_publish(10)
         assert forget(site, "one", "gone").returncode == 0
+
+
+def test_a_broker_that_stands_still_has_forgotten_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Mosquitto(tmp_path / "broker") as broker, client.Visitor(Mqtt(host="127.0.0.1", port=broker.port)) as visitor:
+        visitor.publish("solarbridge/old/state", b"{}", retain=True)
+        monkeypatch.setattr(client, "ANSWERING", 0.5)
+        broker.send(signal.SIGSTOP)
+        with pytest.raises(LinkError, match=f"the broker at 127.0.0.1:{broker.port}: it does not answer"):
+            visitor.publish("solarbridge/old/state", b"", retain=True)
+        broker.send(signal.SIGCONT)
 
 
 def without_broker(folder: Path, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
