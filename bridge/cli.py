@@ -15,25 +15,49 @@ from bridge.errors import ConfigError
 DEFAULT_CONFIG = "/etc/solarbridge/config.yaml"
 SERVICE_USER = "solarbridge"
 """Whom install.sh lets the service run as."""
+READER_GONE = 141
+"""The exit status of a program that SIGPIPE ended, as a shell tells it."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0 done, 1 failed, 2 the arguments or the configuration are wrong."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        if argv[:1] == ["simulate"]:
-            return _simulate(argv[1:])
-        command = COMMANDS.get(argv[0]) if argv else None
-        if command is None:
-            _overview().parse_args(argv)  # ends by itself: --help, --version or a mistake
-            return 2
-        return command.carry_out(command.parser(argv[0]).parse_args(argv[1:]))
+        status = _carry_out(argv)
+        print(end="", flush=True)
     except ConfigError as err:
         for problem in err.problems:
             print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if not _output_is_gone():
+            raise
+        return READER_GONE
+    return status
+
+
+def _carry_out(argv: list[str]) -> int:
+    if argv[:1] == ["simulate"]:
+        return _simulate(argv[1:])
+    command = COMMANDS.get(argv[0]) if argv else None
+    if command is None:
+        _overview().parse_args(argv)  # ends by itself: --help, --version or a mistake
+        return 2
+    return command.carry_out(command.parser(argv[0]).parse_args(argv[1:]))
+
+
+def _output_is_gone() -> bool:
+    """Whether nobody reads our output any more, as behind `| head`; what is left of it then goes nowhere."""
+    import select
+
+    poller = select.poll()
+    poller.register(1, 0)
+    if not poller.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
 
 
 class _Narrow(argparse.HelpFormatter):

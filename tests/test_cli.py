@@ -63,3 +63,16 @@ def test_a_password_that_root_alone_may_read_is_found_before_the_service_stumble
 
 def test_where_the_service_has_no_user_of_its_own_root_s_word_counts(etc: Path) -> None:
     assert check(etc, "solarbridge-is-not-here").returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "check", "--config", "config.example.yaml"], cwd=REPOSITORY, check=False,
+        stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, ""), "as any program that head or grep -q ends"
