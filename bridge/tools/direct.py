@@ -93,10 +93,10 @@ class Direct:
 
     def _is_ready(self, taken: list[Reading]) -> bool:
         """Whether the device has said what it is and what can be set; where nothing may be set, that it is there."""
-        states = [one for one in taken if one.channel is Channel.STATE]
         if isinstance(self._device, Settable) and self._device.writer.on:
-            return any(one.unit.controls for one in states)
-        return bool(states)
+            # an LXP tells its settings once all of them are read, and its next state only at the next round
+            return any(one.unit.controls or one.channel is Channel.SETTINGS for one in taken)
+        return any(one.channel is Channel.STATE for one in taken)
 
     def _take(self, readings: Iterable[Reading | None], enough: Callable[[list[Reading]], bool]) -> None:
         for reading in readings:

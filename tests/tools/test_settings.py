@@ -16,6 +16,7 @@ import pytest
 
 from bridge.errors import LinkError
 from bridge.simulators.axpert import AxpertSimulator
+from bridge.simulators.lxp import LxpSimulator
 from bridge.statefile import StateFile
 from bridge.tools import direct
 from tests.fake_slice import PRELUDE
@@ -305,6 +306,25 @@ def test_an_inverter_without_a_bridge_is_written_once_it_has_said_what_it_is(tmp
         done = solarbridge(tmp_path, "write", "roof", "input_voltage_range", "ups", "--yes", "--direct")
         assert json.loads(done.stdout)["outcome"] == "done", done.stderr
         assert simulator.setters == ["PGR01"]
+
+
+def lxp(folder: Path, stick: LxpSimulator) -> None:
+    """Configure the inverter behind a simulated stick."""
+    (folder / "bridge").mkdir()
+    host, port = stick.port.split(":")
+    device = {"name": "house", "type": "lxp", "host": host, "port": int(port), "writes": True}
+    device["allow"] = ["charge_rate_pct"]
+    config = {"mqtt": {"host": "127.0.0.1", "port": free_port()}, "devices": [device]}
+    (folder / "bridge" / "config.yaml").write_text(json.dumps(config))
+
+
+def test_an_lxp_without_a_bridge_is_written_as_soon_as_its_settings_are_known(tmp_path: Path) -> None:
+    with LxpSimulator(model="lxp12k") as stick:
+        lxp(tmp_path, stick)
+        done = solarbridge(tmp_path, "write", "house", "charge_rate_pct", "60", "--yes", "--direct")
+    result = json.loads(done.stdout)
+    assert (result["outcome"], result["read_back"]) == ("done", 60)
+    assert result["duration"] < 15, "its next state comes after 30 s"
 
 
 def test_an_inverter_without_a_bridge_is_read_to_the_end_of_its_round(tmp_path: Path) -> None:
