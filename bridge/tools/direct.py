@@ -20,6 +20,8 @@ from bridge.transports.base import Stop
 
 READY = 20.0
 """Seconds in which a device may learn what it is before a command is given all the same."""
+REOPEN = 1.0
+"""Seconds between two attempts to open a device whose link broke."""
 
 
 SERVICE = (Path("/var/lib/solarbridge"), Path("/data/var/lib/solarbridge"))
@@ -81,8 +83,26 @@ class Direct:
             return None
         self._taken.clear()
         self._take(device.obey(command._replace(tag=self)), self._has_result)
-        found = self.readings(self._has_result, seconds)
-        return next((one for one in found if self._is_result(one)), None)
+        until = time.monotonic() + seconds
+        try:
+            self.readings(self._has_result, seconds)
+        except LinkError:
+            if not isinstance(device, Settable) or not device.writer.interrupted():
+                raise
+            self._read_back(until)
+            self._take(device.writer.end(), lambda _taken: False)
+        return next((one for one in self._taken if self._is_result(one)), None)
+
+    def _read_back(self, until: float) -> None:
+        """See, as the bridge does, what became of a frame behind which the link broke, once there is a link again."""
+        while time.monotonic() < until and not self._stop.wait(REOPEN):
+            self._device.close()
+            try:
+                self._device.open()
+                self.readings(self._has_result, until - time.monotonic())
+                return
+            except LinkError:
+                continue
 
     def _has_result(self, taken: list[Reading]) -> bool:
         return any(self._is_result(one) for one in taken)

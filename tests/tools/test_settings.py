@@ -21,7 +21,7 @@ from bridge.statefile import StateFile
 from bridge.tools import direct
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import BASE, configuration, house, say
-from tests.harness import Mosquitto, Recorder, free_port
+from tests.harness import Mosquitto, Recorder, await_true, free_port
 from tests.rights import NOBODY
 from tests.shared import REPOSITORY
 
@@ -325,6 +325,33 @@ def test_an_lxp_without_a_bridge_is_written_as_soon_as_its_settings_are_known(tm
     result = json.loads(done.stdout)
     assert (result["outcome"], result["read_back"]) == ("done", 60)
     assert result["duration"] < 15, "its next state comes after 30 s"
+
+
+def test_a_link_that_breaks_behind_the_frame_leaves_nobody_in_doubt(tmp_path: Path) -> None:
+    with LxpSimulator(model="lxp12k") as stick:
+        lxp(tmp_path, stick)
+        stick.lies.drop, stick.lies.times = "after", 1
+        done = solarbridge(tmp_path, "write", "house", "charge_rate_pct", "60", "--yes", "--direct")
+    result = json.loads(done.stdout)
+    assert (result["outcome"], result["old"], result["read_back"], done.returncode) == ("done", 100, 60, 0)
+    assert "interrupted behind the frame; read back afterwards" in result["reason"]
+
+
+def test_a_link_that_does_not_come_back_leaves_the_outcome_unknown(tmp_path: Path) -> None:
+    hurry = f"import bridge.tools.settings as s; s.WRITING = 8.0\n{RUN}"
+    with LxpSimulator(model="lxp12k") as stick:
+        lxp(tmp_path, stick)
+        stick.lies.drop, stick.lies.times = "after", 1
+        process = subprocess.Popen(
+            [sys.executable, "-c", hurry, "write", "house", "charge_rate_pct", "60", "--yes", "--direct",
+             "--config", str(tmp_path / "bridge" / "config.yaml")], cwd=REPOSITORY, stdout=subprocess.PIPE,
+            env={**os.environ, "STATE_DIRECTORY": str(tmp_path / "state")}, text=True,
+        )  # fmt: skip
+        await_true(lambda: len(stick.truth.records()) > 0, 20, "it is connected")
+        stick.faults.refuse = True
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert json.loads(output)["outcome"] == "unknown"
 
 
 def test_an_inverter_without_a_bridge_is_read_to_the_end_of_its_round(tmp_path: Path) -> None:
