@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,18 @@ def test_the_screen_shows_what_is_not_online_and_counts_what_is(
     assert "2 x availability: online" in screen
     assert "solarbridge/house/availability" in screen
     assert "solarbridge/roof" not in screen
+
+
+@pytest.mark.parametrize("columns", [80, 40, 132])
+def test_no_line_of_the_screen_is_wider_than_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+    long = "homeassistant/device/solarbridge_batteries_PPTSIM0001000001/config"
+    seen = {topic: Seen(b'{"soc": 61.9}', time.monotonic(), 3) for topic in (long, "solarbridge/house/state")}
+    _draw(seen, 18830)
+    lines = capfd.readouterr().out.splitlines()
+    assert max(map(len, lines)) - len("\x1b[H\x1b[2J") <= columns
+    assert "/config" in lines[2]
+    assert "solarbridge/house/state" in lines[3] or columns == 40

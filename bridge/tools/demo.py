@@ -210,15 +210,16 @@ def _draw(seen: dict[str, Seen], port: int) -> None:
     lines = [f"mosquitto_sub -h 127.0.0.1 -p {port} -v -t '#'        Ctrl-C ends", ""]
     online = {topic for topic, s in seen.items() if topic.endswith("/availability") and s.payload == b"online"}
     shown = {topic: s for topic, s in seen.items() if topic not in online}
-    wide = max((len(topic) for topic in shown), default=10)
+    wide = max(10, min(max(map(len, shown), default=0), width - 40))  # a line that wraps would push the first ones out
     if online:
         lines[1:] = [f"{len(online)} x availability: online", ""]
     for topic, s in shown.items():
-        head = f"{topic:<{wide}} {s.count:>5} x {now - s.at:>4.0f} s ago  "
+        name = topic if len(topic) <= wide else "…" + topic[1 - wide :]
+        head = f"{name:<{wide}} {s.count:>5} x {now - s.at:>4.0f} s ago  "
         lines.append(head + brief(s.payload, max(10, width - len(head) - 1)))
     if len(lines) > height - 1:
         lines = [*lines[: height - 2], f"... and {len(lines) - height + 2} more topics"]
-    os.write(1, ("\x1b[H\x1b[2J" + "\n".join(lines) + "\n").encode())
+    os.write(1, ("\x1b[H\x1b[2J" + "\n".join(line[:width] for line in lines) + "\n").encode())
 
 
 def brief(payload: bytes, width: int) -> str:
