@@ -420,7 +420,7 @@ class _Unreadable(Exception):
 def _read_password(path: str) -> tuple[Secret, bool]:
     data, world_readable = _read_file(path, MAX_PASSWORD)
     try:
-        text = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        text = data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")  # some editors put a mark in front
     except UnicodeDecodeError:
         raise _Unreadable(f"{path} is not UTF-8 text") from None
     if not text or "\n" in text or "\0" in text:

@@ -548,9 +548,10 @@ def test_a_bad_value_of_the_file_is_not_told_when_the_environment_replaces_it(tm
     assert config.mqtt.port == 1883
 
 
-def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+def test_a_password_comes_from_a_file(tmp_path: Path, mark: bytes) -> None:
     file = tmp_path / "pw"
-    file.write_bytes(f"{SECRET}\r\n".encode())
+    file.write_bytes(mark + f"{SECRET}\r\n".encode())
     file.chmod(0o640)
     config = loaded(tmp_path, f"{HEAD}  password_file: pw\n{DEVICE}")
     assert config.mqtt.password == Secret(SECRET)
