@@ -98,13 +98,23 @@ without_venus() {
     empty_gone /data/apps
 }
 
+# await_end PROCESS: until it has ended it needs its files, and its user cannot be removed
+await_end() {
+    tries=15 # seconds
+    while [ -n "$(tr -d '\0' 2>/dev/null <"$1/cmdline")" ] && [ "$tries" -gt 0 ]; do
+        sleep 1
+        tries=$((tries - 1))
+    done
+}
+
 without_plain() {
     say "If you start it by a line in /etc/rc.local or the like, take that out."
     if [ -z "$root" ]; then
         for process in /proc/[0-9]*; do
             # the wrapper ends its child with it
-            if tr '\0' '\n' <"$process/cmdline" 2>/dev/null | grep -qxF "$app/restart.sh"; then
-                act kill "${process##*/}"
+            if tr '\0' '\n' 2>/dev/null <"$process/cmdline" | grep -qxF "$app/restart.sh"; then
+                act kill "${process##*/}" || true
+                [ -n "$dry" ] || await_end "$process"
             fi
         done
     fi

@@ -7,10 +7,12 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.harness import await_true
 from tests.install.rig import (
     PATH,
     Image,
@@ -23,6 +25,7 @@ from tests.install.rig import (
     tree,
     wheels,
 )
+from tests.shared import REPOSITORY
 
 CONFIG = "etc/solarbridge/config.yaml"
 ACCOUNTS = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
@@ -125,6 +128,35 @@ def test_without_systemd_it_runs_under_the_restart_wrapper_as_its_own_user(syste
     system.run(f"{folder}/uninstall.sh", "--system", "plain", "--purge")
     assert system.written() - before - ACCOUNT_FILES == set()
     assert accounts(system) == accounts_before
+
+
+SLOW = """#!/bin/sh
+trap 'sleep 2; exit 0' TERM
+: >/tmp/runs
+while :; do sleep 0.1; done
+"""
+"""A program that takes its time to end, as the bridge does until the broker has its last words."""
+
+
+def test_without_systemd_what_still_runs_has_ended_before_its_user_is_removed(tmp_path: Path) -> None:
+    with image(tmp_path / "image") as system:
+        copy_sources(system.root / "home/sources")
+        accounts_before = accounts(system)
+        system.run("groupadd", "--system", "solarbridge-hid")
+        system.run("useradd", "--system", "--user-group", "--groups", "solarbridge-hid", "solarbridge")
+        folder = system.root / "opt/solarbridge"
+        folder.mkdir(parents=True)
+        shutil.copy(REPOSITORY / "systemd/restart.sh", folder)
+        (folder / "slow").write_text(SLOW)
+        (folder / "slow").chmod(0o755)
+        with ThreadPoolExecutor() as pool:
+            wrapped = ("/opt/solarbridge/restart.sh", "/opt/solarbridge/slow")
+            running = pool.submit(system.run, *wrapped, user="solarbridge")
+            await_true((system.root / "tmp/runs").exists, 10, "it runs")
+            done = system.run("/home/sources/uninstall.sh", "--system", "plain", "--purge")
+            running.result(10)
+        assert done.stderr == ""
+        assert accounts(system) == accounts_before
 
 
 def assert_installed(system: Image) -> None:
