@@ -45,7 +45,7 @@ def _carry_out(argv: list[str]) -> int:
     if command is None:
         _overview().parse_args(argv)  # ends by itself: --help, --version or a mistake
         return 2
-    return command.carry_out(command.parser(argv[0]).parse_args(argv[1:]))
+    return command.carry_out(command.parser(argv[0]).parse_intermixed_args(argv[1:]))
 
 
 def _output_is_gone() -> bool:

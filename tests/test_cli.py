@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge import cli
 from tests.rights import NOBODY
 from tests.shared import REPOSITORY
 
@@ -76,3 +78,30 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(unbuffered: str) -> Non
     )  # fmt: skip
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, ""), "as any program that head or grep -q ends"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("read house --json soc", {"device": "house", "names": ["soc"], "json": True}),
+        ("read -c a.yaml house soc v_bat --direct", {"names": ["soc", "v_bat"], "direct": True, "config": "a.yaml"}),
+        ("read house", {"names": [], "json": False}),
+        ("forget batteries --config a.yaml PPTSIM01", {"device": "batteries", "unit": "PPTSIM01", "config": "a.yaml"}),
+        ("forget batteries", {"unit": None}),
+        ("write house --yes limit -5 --direct", {"setting": "limit", "value": "-5", "yes": True, "direct": True}),
+        ("scan --probe /dev/a /dev/b --yes", {"probe": ["/dev/a", "/dev/b"], "yes": True}),
+    ],
+)
+def test_options_may_stand_between_the_words(line: str, expected: dict[str, object]) -> None:
+    seen: list[argparse.Namespace] = []
+    name, *rest = line.split()
+
+    def note(arguments: argparse.Namespace) -> int:
+        seen.append(arguments)
+        return 0
+
+    command = cli.COMMANDS[name]._replace(carry_out=note)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cli.COMMANDS, name, command)
+        assert cli.main([name, *rest]) == 0
+    assert {key: getattr(seen[0], key) for key in expected} == expected
