@@ -256,6 +256,7 @@ def from_mpp(root: Section) -> Draft:
                 device["interval"] = pause
             if ports:
                 device["topics"] = {"parallel": None}  # power/axpert is one inverter's
+            device["name"] = _unlike(device["name"], [other["name"] for other in ports.values()])
             ports[device["port"]] = device
     if not ports:
         raise ConfigError([f"{root.file}:{root.line}: expected a section with an inverter of protocol PI30 or PI18"])
@@ -291,6 +292,12 @@ def _level(name: str) -> str:
     """Return a section's name as one level of a topic."""
     level = "".join(c if c.isalnum() or c in "-_" else "-" for c in name).strip("-").lower()
     return level if level not in ("", "status", "info", "health") else f"inverter-{level}".rstrip("-")
+
+
+def _unlike(name: str, others: list[str]) -> str:
+    """Return a name that none of the others has: sections may differ by a capital letter or a blank alone."""
+    numbered = (f"{name}-{number}" for number in range(2, len(others) + 3))
+    return next(one for one in (name, *numbered) if one not in others)
 
 
 # -- all of them

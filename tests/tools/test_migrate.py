@@ -143,6 +143,14 @@ def test_mpp_solar_makes_one_device_of_each_port(tmp_path: Path) -> None:
     assert (roof.topics.parallel, barn.topics.parallel) == ("power/axpert", None), "which has room for one"
 
 
+def test_sections_of_mpp_solar_that_would_be_one_topic_stay_two_inverters(tmp_path: Path) -> None:
+    sections = "".join(f"[{name}]\nport=/dev/{name}\n" for name in ("Roof", "roof", "roof-2", "ROOF"))
+    config = read(tmp_path, f"[SETUP]\nmqtt_broker=h\n{sections}")
+    assert [(device(config, number).name, device(config, number).port) for number in range(4)] == [
+        ("roof", "/dev/Roof"), ("roof-2", "/dev/roof"), ("roof-2-2", "/dev/roof-2"), ("roof-3", "/dev/ROOF"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("text", "names"), [
     (LXP, ["inverters[1] (line 10)", "inverters[0].read_timeout (line 9)", "influx (line 23)", "scheduler (line 24)"]),
     (EXTRA, ["battery.max_charge_voltage (line 8)", "battery.num_cells (line 7)", "logging.level"]),
