@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         status = _carry_out(argv)
-        print(end="", flush=True)
+        _flush()
     except ConfigError as err:
         for problem in err.problems:
             print(problem, file=sys.stderr)
@@ -46,6 +46,19 @@ def _carry_out(argv: list[str]) -> int:
         _overview().parse_args(argv)  # ends by itself: --help, --version or a mistake
         return 2
     return command.carry_out(command.parser(argv[0]).parse_intermixed_args(argv[1:]))
+
+
+def _flush() -> None:
+    """Hand on what is left of the output while a reader who left can be told of.
+
+    Python tells of all other trouble when it ends. A service may have closed its output: its number is a socket's now.
+    """
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def _output_is_gone() -> bool:

@@ -27,7 +27,8 @@ done
 on_signal() {
     [ "$1" = HUP ] || ending=$1
     [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null
-    [ -z "$pause" ] || [ -z "$ending" ] || kill "$pause" 2>/dev/null
+    # a signal that can be caught is lost on a child that is still the shell, before it becomes `sleep`
+    [ -z "$pause" ] || [ -z "$ending" ] || kill -s KILL "$pause" 2>/dev/null
 }
 
 # Seconds since the machine started: the wall clock may be set meanwhile.
@@ -66,7 +67,7 @@ while :; do
     echo "restart.sh: ended with status $status; starts again in $(in_seconds "$delay") s" >&2
     sleep "$(in_seconds "$delay")" &
     pause=$!
-    [ -z "$ending" ] || kill "$pause" 2>/dev/null # it came before there was a pause
+    [ -z "$ending" ] || kill -s KILL "$pause" 2>/dev/null # it came before there was a pause
     while kill -0 "$pause" 2>/dev/null; do wait "$pause" 2>/dev/null; done
     pause=""
     [ -z "$ending" ] || exit 0
