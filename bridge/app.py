@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bridge import __version__, devices, logs
+from bridge.clock import SANE_CLOCK
 from bridge.config import Config, digest
 from bridge.devices import Context, Device, DeviceOptions, WritableOptions
 from bridge.notify import Notifier
@@ -254,8 +255,6 @@ class App:
 
     def _start(self) -> float | None:
         """Return when the bridge started as Unix time, by the clock of now; None while that is not set."""
-        from bridge.sinks.mqtt import SANE_CLOCK
-
         start = time.time() - (time.monotonic() - self._began)
         return start if start >= SANE_CLOCK else None
 

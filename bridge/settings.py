@@ -26,8 +26,6 @@ _MOMENT = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 NOW = "now"
 """The text that sets a clock to the bridge's own local time at the moment of writing."""
-SANE_YEAR = 2026
-"""Before this the bridge's own clock has not been set: many boards start in the past."""
 ON, OFF = "on", "off"
 PRESS = "press"
 WINDOW_PATTERN = "^" + _WINDOW.pattern.replace("(", "(?:") + "$"

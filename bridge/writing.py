@@ -25,13 +25,14 @@ from math import inf
 from typing import Any, Protocol, TypeVar
 
 from bridge.audit import AuditLog
+from bridge.clock import SANE_YEAR
 from bridge.devices import WritableOptions
 from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Channel, Reading, Unit, Value
 from bridge.inbox import SetSetting
 from bridge.ledger import Ledger, digest
 from bridge.request import Request, Unfit, parse
-from bridge.settings import SANE_YEAR, Risk, Setting
+from bridge.settings import Risk, Setting
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Protocol
 
+from bridge.clock import SANE_YEAR
 from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Reading, Unit
 from bridge.inbox import SetSetting
@@ -22,7 +23,7 @@ from bridge.luxpower.reader import Asker
 from bridge.luxpower.settings import CLOCK_REGISTERS, Facts, LxpSetting, Model, find, permit, settings_of
 from bridge.luxpower.targets import RawTarget, WordTarget, target_of
 from bridge.luxpower.timekeeping import Timekeeper
-from bridge.settings import NOW, SANE_YEAR
+from bridge.settings import NOW
 from bridge.writing import Records, Rejected, Wire, Writer
 
 _RAW = re.compile(r"hold/(0|[1-9][0-9]{0,4})")

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from bridge.clock import SANE_YEAR
 from bridge.errors import CommandError
 from bridge.fields import Value
 from bridge.luxpower.blocks import GROUP
 from bridge.luxpower.frame import Function
 from bridge.luxpower.raw_setting import RawWord
 from bridge.luxpower.settings import CLOCK_REGISTERS, NOMINAL_VOLTAGE, Facts, LxpSetting
-from bridge.settings import NOW, SANE_YEAR, Setting
+from bridge.settings import NOW, Setting
 from bridge.writing import Step, Wire
 
 QUICK_CHARGE, QUICK_MINUTES = 233, 234

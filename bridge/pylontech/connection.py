@@ -18,7 +18,7 @@ from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
 from bridge.pylontech.frame import SMALLEST, Decoder, Frame, reply_info
 from bridge.pylontech.questions import Question, fits
-from bridge.transports.base import BITS, Link
+from bridge.transports.base import BITS, MOVED_AFTER, Link
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ SLACK, STRANGERS = 1.5, 3.0
 LEAST_PATIENCE = 0.03
 FADING = 0.99
 """By how much the slowest answer is forgotten with each new one."""
-MOVED_AFTER = 2.0
-"""Seconds that it takes at least to put a cable from one stack into another."""
 
 
 class Answer(NamedTuple):

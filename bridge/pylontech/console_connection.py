@@ -30,6 +30,7 @@ from bridge.pylontech.console_frame import (
     Refusal,
     command,
 )
+from bridge.transports.base import MOVED_AFTER
 from bridge.transports.serial_port import SerialLink
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,6 @@ LONGEST = 8192
 """Characters of the longest answer: `pwr` of sixteen modules has 3,700."""
 SLICE, STANDSTILL = 1.0, 0.5
 """Seconds of a single wait, and by how much it may be late: later means that this process stood still."""
-MOVED_AFTER = 2.0
-"""Seconds that it takes at least to put a cable from one stack into another."""
 BITS_PER_BYTE = 10
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bridge.clock import SANE_CLOCK
 from bridge.config import Mqtt
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Foreign, Inbox
@@ -25,7 +26,7 @@ from bridge.lxp_bridge import BARE, LxpBridge, is_retained
 from bridge.sinks.broker import Broker, installation_id
 from bridge.sinks.complaints import Complaints
 from bridge.sinks.lxp_bridge_discovery import discovery
-from bridge.sinks.mqtt import COMMAND_AGE, RETAINED, SANE_CLOCK
+from bridge.sinks.mqtt import COMMAND_AGE, RETAINED
 from bridge.sinks.outbox import Message
 from bridge.sinks.text import encode
 

@@ -8,10 +8,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bridge.clock import SANE_CLOCK
 from bridge.config import Mqtt
 from bridge.errors import CommandError
 from bridge.fields import Channel, Reading, Unit, topic_level
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from bridge.sinks.session import Arrived
 
 log = logging.getLogger(__name__)
-
-SANE_CLOCK = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-"""Before this the wall clock has not been set since the machine started; `ts` is null until it is."""
 
 CORRECT_EVERY = 1.0
 """Seconds between two corrections of our own status at least."""

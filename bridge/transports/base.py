@@ -17,6 +17,8 @@ from bridge.wake import Wake
 READ_SIZE = 4096
 BITS = 10
 """On a serial wire for each byte: 8N1."""
+MOVED_AFTER = 2.0
+"""Seconds that it takes at least to put a serial cable from one device into another."""
 
 _OPEN_FAILURES = {
     errno.ENOENT: "not there",

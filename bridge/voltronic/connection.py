@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.devices import Tally
 from bridge.errors import NoReply, ProtocolError
-from bridge.transports.base import Link
+from bridge.transports.base import MOVED_AFTER, Link
 from bridge.voltronic import frame, pi18
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ SENDING = 2.0
 """Seconds in which the port must take a question."""
 SETTLED_AFTER = 10.0
 """Longer than any answer to an earlier question can take."""
-MOVED_AFTER = 2.0
-"""Seconds that it takes at least to put a serial cable from one unit into another."""
 
 REFUSED = len(b"(NAKss\r")
 """Bytes of the shortest answer, a refusal with its CRC."""

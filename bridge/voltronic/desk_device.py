@@ -10,10 +10,11 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from bridge.clock import SANE_YEAR
 from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import SetSetting
-from bridge.settings import NOW, SANE_YEAR, Number, Press
+from bridge.settings import NOW, Number, Press
 from bridge.voltronic.meant import Meant
 from bridge.voltronic.options import Options
 from bridge.voltronic.setter_device import Hands, MemberTarget, Target, target_for

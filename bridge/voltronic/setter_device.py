@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
+from bridge.clock import SANE_YEAR
 from bridge.errors import CommandError, NoReply, ProtocolError
 from bridge.fields import Reading, Unit, Value
-from bridge.settings import NOW, PRESS, SANE_YEAR, Setting
+from bridge.settings import NOW, PRESS, Setting
 from bridge.voltronic.connection import Answer, Speech
 from bridge.voltronic.inquiry import OTHER, Decoded, Inquiry
 from bridge.voltronic.known import MOVED_ALONG, OF_A_UNIT, Known, changes
