@@ -158,17 +158,19 @@ def a_refused_window_switches_nothing_on(house: House) -> None:
     _charge_window_at(house, entities, 8, start="01:30:00", end="05:45:00", enough=100)
     place, value = "ac_charge_window_1", "02:00-03:00"
     if house.newest:
-        await_true(lambda: len(house.results_since(before)) == 1, 60, "the start is set")
+        # from when core shows it, which may be seconds behind, its automation waits 15 s: 4 s behind this end
+        await_true(lambda: house.state(entities["window"]) == "01:30:00", 60, "the start is set, and core shows it")
         place, value = f"{place}/end", "05:15:00"
         time.sleep(APART)
     # a register that was just written is not written again so soon
     house.recorder.client.publish(f"solarbridge/house/set/{place}", value, 1).wait_for_publish(5)
     outcomes = lambda: [one["outcome"] for one in house.results_since(before)]  # noqa: E731
-    await_true(lambda: "refused" in outcomes(), 60, f"a refusal: {outcomes()}")
+    results_wanted = ["done", "done", "refused"][not house.newest :]
+    await_true(lambda: len(outcomes()) >= len(results_wanted), 60, "a result of each")
     await_true(lambda: not house.core.is_running("charge_window"), 90, "it gives up")
     time.sleep(5)  # by then there is a result of all that it sent
     results = house.results_since(before)
-    assert outcomes() == ["done", "done", "refused"][not house.newest :], results
+    assert outcomes() == results_wanted, results
     assert {one["setting"] for one in results} == {"ac_charge_window_1"}, results
     assert house.state(entities["switch"]) == "off"
     house.core.forget_automation("charge_window")
