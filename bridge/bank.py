@@ -228,8 +228,10 @@ class Bank:
         another one has its place.
         """
         found = [reading for (owner, path), reading in readings.items() if owner == device and path]
-        size = self._stack_sizes.get(device, max(1, len(found)))
         there = {_place(one): one for one in sorted(found, key=lambda one: one.at)}
+        # whom the place alone names goes on as the one that has it now: however young, they are not both there
+        found = [one for one in found if there[_place(one)] is one or not _is_of_place(device, one)]
+        size = self._stack_sizes.get(device, max(1, len(found)))
         found.sort(key=lambda one: (there[_place(one)] is one, self._young(one, now), bool(_serial(one)), one.at))
         surplus = found[: max(0, len(found) - size)]
         gone = [one for one in surplus if not self._young(one, now)]
@@ -449,6 +451,11 @@ def _serial(reading: Reading) -> str:
 
 def _identity(device: str, reading: Reading) -> str:
     return _serial(reading) or f"{device}/{reading.unit.path}"
+
+
+def _is_of_place(device: str, reading: Reading) -> bool:
+    """Whether nothing but its place tells a module from others."""
+    return _identity(device, reading) == f"{device}/{_place(reading)}"
 
 
 def _place(reading: Reading) -> str:

@@ -570,6 +570,19 @@ def test_b18_a_module_and_the_one_that_has_its_place_now_never_count_both() -> N
     assert seen[-1]["modules"] == "M1 bus/A, M2 bus/C, M3 bus/NEW"
 
 
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_module_that_tells_its_serial_number_late_never_counts_twice(silent: int) -> None:
+    rig = Rig("2", expected=None, startup=20.0, max_age=5.0)
+    rig.places = {("bus", "2"): "2"}
+    rig.modules["bus", ""] = {"modules_online": 1, "modules_offline": silent}
+    rig.step(25)
+    exchange(rig, "2", "SN")
+    rig.serials["bus", "SN"] = "SN"
+    seen = [rig.step().state for _ in range(8)]
+    assert {(found["modules_online"], found["charge_current_limit"]) for found in seen} == {(1, 25.0)}
+    assert {(found["modules_offline"], found["modules"]) for found in seen} == {(silent, "M1 SN")}
+
+
 def test_b18_modules_that_change_places_are_not_taken_for_replaced() -> None:
     rig = Rig("A", "B", expected=None, startup=20.0, max_age=5.0)
     rig.places = {("bus", "A"): "2", ("bus", "B"): "3"}
