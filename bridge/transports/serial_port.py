@@ -25,7 +25,7 @@ BY_ID = "/dev/serial/by-id"
 
 _lasting: dict[str, str | None] = {}
 """Every port that this program was told to use, and, once it was open, the name that its adapter keeps, if any.
-The devices' threads share it, and each writes of its own port."""
+The devices' threads share it, and each writes of its own port, but where no name can be relied on any more."""
 _found: dict[str, str] = {}
 """Where the adapter of a port was found that was not where its name says."""
 
@@ -142,7 +142,7 @@ def open_serial(port: str, baud: int, stop: Stop) -> SerialLink:
     except (OSError, termios.error) as err:
         os.close(fd)
         raise open_failure(port, err, RIGHTS) from err
-    _lasting[port] = _lasting_name(where)
+    _remember(port, where)
     return SerialLink(fd, port, baud, stop)
 
 
@@ -156,7 +156,8 @@ def _where(port: str) -> str:
     if lasting is None or os.path.exists(port) or not os.path.exists(lasting):
         return port
     node = os.path.realpath(lasting)
-    if any(_node(other) == node or name == lasting for other, name in [*_lasting.items()] if other != port):
+    others = [(other, name) for other, name in [*_lasting.items()] if other != port]
+    if node not in _lasting_names() or any(_node(other) == node or name == lasting for other, name in others):
         return port
     if _found.get(port) != node:
         _found[port] = node
@@ -164,12 +165,30 @@ def _where(port: str) -> str:
     return node
 
 
-def _lasting_name(where: str) -> str | None:
+def _remember(port: str, where: str) -> None:
+    """Remember the name that the adapter of an open port keeps; of none where two of them have one between them."""
+    names = _lasting_names()
+    if not names:
+        _lasting.update(dict.fromkeys([*_lasting]))
+    _lasting[port] = names.get(_node(where))
+
+
+def _lasting_names() -> dict[str, str]:
+    """Return the names that adapters keep by where they lead, none where an adapter is there without one.
+
+    It has the same name as another then, which leads to either of them, as the system has it at the moment.
+    """
     try:
-        names = sorted(os.listdir(BY_ID))
+        names = sorted(os.listdir(BY_ID), reverse=True)
+        adapters = _adapters()
     except OSError:  # no adapter has one, or the system gives none
-        return None
-    return next((name for name in (f"{BY_ID}/{one}" for one in names) if _node(name) == _node(where)), None)
+        return {}
+    nodes = {_node(name): name for name in (f"{BY_ID}/{one}" for one in names)}
+    return nodes if all(adapter in nodes for adapter in adapters) else {}
+
+
+def _adapters() -> list[str]:
+    return [f"/dev/{one}" for one in os.listdir("/dev") if one.startswith(("ttyUSB", "ttyACM"))]
 
 
 def _node(name: str) -> str:

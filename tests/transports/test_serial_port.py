@@ -345,6 +345,7 @@ def by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(serial_port, "BY_ID", str(tmp_path))
     monkeypatch.setattr(serial_port, "_lasting", {})
     monkeypatch.setattr(serial_port, "_found", {})
+    monkeypatch.setattr(serial_port, "_adapters", list)
     return tmp_path / "usb-adapter"
 
 
@@ -380,3 +381,42 @@ def test_b2_a_port_that_another_device_is_given_is_never_tried_for_one_that_is_g
     with pytest.raises(LinkError, match="not there"):
         open_serial(gone.path, 2400, stop)
     others.unplug()
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_b2_a_name_that_two_adapters_have_leads_nowhere_when_both_come_back(
+    by_id: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    """The one that it leads to now may be the other device's, whose own port is not there either."""
+    gone, others, back = Pty(), Pty(), Pty()
+    by_id.symlink_to(gone.path)
+    monkeypatch.setattr(serial_port, "_adapters", lambda: [gone.path, others.path])
+    for one in (gone, others):
+        open_serial(one.path, 2400, stop).close()
+        one.unplug()
+    by_id.unlink()
+    by_id.symlink_to(back.path)
+    monkeypatch.setattr(serial_port, "_adapters", lambda: [back.path, *["/dev/elsewhere"] * both])
+    for one in (gone, others):
+        with pytest.raises(LinkError, match="not there"):
+            open_serial(one.path, 2400, stop)
+    back.unplug()
+
+
+def test_b2_a_name_that_another_adapter_came_to_share_leads_nowhere(
+    by_id: Path, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, others, back = Pty(), Pty(), Pty()
+    by_id.symlink_to(gone.path)
+    monkeypatch.setattr(serial_port, "_adapters", lambda: [gone.path])
+    open_serial(gone.path, 2400, stop).close()
+    monkeypatch.setattr(serial_port, "_adapters", lambda: [gone.path, others.path])
+    open_serial(others.path, 2400, stop).close()
+    gone.unplug()
+    others.unplug()
+    by_id.unlink()
+    by_id.symlink_to(back.path)
+    monkeypatch.setattr(serial_port, "_adapters", lambda: [back.path])
+    with pytest.raises(LinkError, match="not there"):
+        open_serial(gone.path, 2400, stop)
+    back.unplug()
