@@ -436,7 +436,8 @@ class ConsoleReader(ABC):
         if not err.unsupported or task.position is None:
             task.put_off(time.monotonic(), REFUSED_FOR if err.unsupported else 6 * SILENT_FOR)
             return None
-        if not task.bare and task.question.name in ("info", "stat") and task.position == self._positions()[0]:
+        # nobody may be known any more: another stack is on the cable since the question before
+        if not task.bare and task.question.name in ("info", "stat") and [task.position] == self._positions()[:1]:
             task.bare, task.due = True, 0.0
             return None
         task.bare, task.due = False, time.monotonic() + REFUSED_FOR

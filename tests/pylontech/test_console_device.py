@@ -301,6 +301,24 @@ def test_what_another_stack_refused_is_asked_of_this_one(rig: Make, monkeypatch:
     one.poll_until(lambda new: any(state.get("cycles") is not None for state in states(new, one.serial(1))), 5.0)
 
 
+def test_what_another_stack_refuses_behind_a_moved_cable_is_no_crash(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two questions of one round: a damaged answer may take as long as it takes to move the cable."""
+    one = rig(modules=1)
+    one.settle()
+    said: Any = one.sim._said
+    refusal = ([pylontech_console.REFUSED], {}, "", "stat", False)
+    one.sim._said = lambda line: refusal if line.startswith("stat") else said(line)  # type: ignore[method-assign]
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    for (name, _), task in one.device._tasks.items():
+        task.due = 0.0 if name == "stat" else time.monotonic() + 60.0
+    move_cable(one)
+    time.sleep(0.3)
+    list(one.device._ask_slow(time.monotonic()))
+    until_known(one)
+
+
 def test_a_cable_moved_while_an_answer_is_waited_for_brings_nothing_under_the_old_names(
     rig: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
