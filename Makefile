@@ -15,7 +15,7 @@ demo: ## simulated devices, a broker and the bridge; ends with Ctrl-C, or after 
 
 test: lint ## all checks and tests
 	@.ci/setup dev,demo mosquitto shellcheck
-	$(PYTHON) -m pytest -n 6 --dist worksteal
+	$(PYTHON) -m pytest -n 8 --dist worksteal
 
 test-homeassistant: ## a real Home Assistant core against the demo; sets the core up, needs Python 3.13 or 3.14 for it
 	@.ci/setup dev,demo mosquitto
