@@ -26,7 +26,7 @@ import termios
 import time
 import tty
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -278,7 +278,7 @@ class Line:
         self._out: deque[_HandOver] = deque()
         self._heard_until = 0.0
         self._busy_until = 0.0
-        self._held: list[tuple[bytes, Record | None]] = []
+        self._held: list[tuple[bytes, int, Record | None]] = []
 
     @property
     def idle(self) -> bool:
@@ -337,8 +337,9 @@ class Line:
     def send(self, reply: bytes, request: Request, record: Record | None = None, delay: float = 0.0) -> None:
         """Send a reply to `request` when its time has come, or that much later.
 
-        `record` enters the truth log with the last byte; `record.at` is filled in here, `.whole` and `.faults`
-        are brought up to date. For what a unit says unasked, the request is Request(b"", time.monotonic()).
+        `record` enters the truth log with the last byte of the reply where all of it is sent, else with the last of
+        what is sent; `record.at` is filled in here, `.whole` and `.faults` are brought up to date. For what a unit says
+        unasked, the request is Request(b"", time.monotonic()).
         """
         plan = self.faults.plan(request.data, reply)
         plan.delay += delay
@@ -348,11 +349,16 @@ class Line:
         if record is not None:
             whole = record.whole and reply in plan.data
             record = replace(record, whole=whole, faults=(*record.faults, *plan.struck))
-        self._held.append((plan.data, record))
+        # told twice, it is said with the first: the host may not read the second for long
+        said = plan.data.find(reply) + len(reply) if reply in plan.data else len(plan.data)
+        self._held.append((plan.data, said, record))
         if len(self._held) < plan.hold:
             return
-        data = b"".join(held for held, _ in self._held)
-        records = tuple(held for _, held in self._held if held is not None)
+        data, records = b"", []
+        for part, end, held in self._held:
+            if held is not None:
+                records.append((max(1, len(data) + end), held))
+            data += part
         self._held.clear()
         start = max(request.at + self.turnaround, self._busy_until if self._out else 0.0) + plan.delay
         self._schedule(data, start, plan, records)
@@ -379,19 +385,20 @@ class Line:
         self.buffer += data
         return True
 
-    def _schedule(self, data: bytes, start: float, plan: Plan, records: tuple[Record, ...]) -> None:
+    def _schedule(self, data: bytes, start: float, plan: Plan, records: Sequence[tuple[int, Record]]) -> None:
+        """Plan the hand-over of `data`; each record goes with the piece in which it is said, by its end there."""
         ends = self._byte_ends(len(data), start, plan)
         first = 0
         for stop in self._group_stops(ends):
             piece = data[first:stop]
             if self.reports:
                 piece = piece.ljust(REPORT, b"\0")
-            carried = records if stop == len(data) else ()
+            carried = tuple(record for end, record in records if first < end <= stop)
             begins = ends[first] - self._byte_time()
             self._out.append(_HandOver(begins, ends[stop - 1], piece, plan.delay > 0, carried))
             first = stop
         if not data:
-            for record in records:
+            for _, record in records:
                 self._log(record, record.whole, record.faults)
         self._busy_until = ends[-1] if ends else start
 

@@ -223,6 +223,14 @@ def test_a_fault_does_to_the_reply_what_it_says(plugged: Any, knobs: dict[str, A
     assert host.read_until() == b"<again>\r"
 
 
+def test_a_reply_told_twice_is_in_the_truth_log_once_it_was_told(plugged: Any) -> None:
+    unit, host = plugged(baud=2400)
+    unit.faults.duplicates = 1
+    host.write(b"X\r")
+    host.read_until()
+    assert [record.whole for record in unit.truth.records()] == [True], "the second one takes most of a second more"
+
+
 def test_flips_change_that_many_bits(plugged: Any) -> None:
     unit, host = plugged()
     unit.faults.flips = 3
