@@ -339,13 +339,14 @@ class StackDevice(StackReader):
         """Read the serial number until it can be believed; an address where none is told is known by its address."""
         asked = question(m.SERIAL_NUMBER, station.address)
         for _ in range(4):
-            refusing = time.monotonic() < station.refused_until.get(m.SERIAL_NUMBER, 0.0)
-            heard = yield from (self._greet(station) if refusing and not self._named(station) else self._ask(asked))
+            # one that told its number before is asked for it all the same: see _serial
+            greeting = time.monotonic() < station.refused_until.get(m.SERIAL_NUMBER, 0.0) and not self._named(station)
+            heard = yield from (self._greet(station) if greeting else self._ask(asked))
             if isinstance(heard, NoReply) or (isinstance(heard, Refusal) and heard.code in DEAD_CODES):
                 self._units.vacant(station.place)
                 break
             try:
-                if self._believe(station, None if refusing else self._serial(station, heard)):
+                if self._believe(station, None if greeting else self._serial(station, heard)):
                     return
             except ProtocolError as err:
                 self._context.tally.failed(err.kind, f"{named(asked)}: {err}")

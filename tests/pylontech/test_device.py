@@ -544,6 +544,24 @@ def test_b17_a_command_that_is_refused_twice_is_asked_rarely(rig: Make) -> None:
     assert len([r for r in one.asked("92", 3) if r.whole]) >= 2
 
 
+@pytest.mark.parametrize("refused", [b"~2003", b"~200346", b"~20034693"], ids=["everything", "all", "its number"])
+def test_b17_a_module_that_refused_its_number_for_a_while_keeps_its_name(rig: Make, refused: bytes) -> None:
+    one = rig(modules=3)
+    one.poll(3)
+    one.sim.faults.rtn, one.sim.faults.only = 4, refused
+    one.device._stations[3].doubt()
+    one.poll(4)
+    one.sim.faults.clear()
+    module = one.sim.stack.modules[3]
+    module.silent = True
+    one.poll(2)
+    module.silent = False
+    before = len(one.readings)
+    one.poll_until(lambda: one.serial(3) in paths(one.readings[before:]))
+    assert paths(one.readings) == {"", *(one.serial(address) for address in (2, 3, 4))}
+    check(one)
+
+
 def test_b17_what_another_stack_refused_is_asked_of_this_one(rig: Make) -> None:
     one = rig(modules=2)
     one.poll(4)
