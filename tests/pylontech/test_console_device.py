@@ -286,15 +286,20 @@ def test_a_cable_moved_between_two_rounds_brings_nothing_under_the_old_names(
     assert "implausible" not in one.failures(), "nothing but the serial numbers told them apart"
 
 
+def refuse_stat(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the console refuse `stat` until the patch is undone."""
+    said = one.sim._said
+    refusal = ([pylontech_console.REFUSED], {}, "", "stat", False)
+    monkeypatch.setattr(one.sim, "_said", lambda line: refusal if line.startswith("stat") else said(line))
+
+
 def test_what_another_stack_refused_is_asked_of_this_one(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     one = rig(modules=1)
-    said: Any = one.sim._said
-    refusal = ([pylontech_console.REFUSED], {}, "", "stat", False)
-    one.sim._said = lambda line: refusal if line.startswith("stat") else said(line)  # type: ignore[method-assign]
-    one.poll_until(lambda _: one.failures().get("refused", 0) >= 2)
-    one.poll(5)
+    with monkeypatch.context() as patch:
+        refuse_stat(one, patch)
+        one.poll_until(lambda _: one.failures().get("refused", 0) >= 2)
+        one.poll(5)
     assert states(one.readings, one.serial(1))[-1].get("cycles") is None
-    one.sim._said = said  # type: ignore[method-assign]
     monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
     move_cable(one)
     time.sleep(0.3)
@@ -307,9 +312,7 @@ def test_what_another_stack_refuses_behind_a_moved_cable_is_no_crash(
     """Between two questions of one round: a damaged answer may take as long as it takes to move the cable."""
     one = rig(modules=1)
     one.settle()
-    said: Any = one.sim._said
-    refusal = ([pylontech_console.REFUSED], {}, "", "stat", False)
-    one.sim._said = lambda line: refusal if line.startswith("stat") else said(line)  # type: ignore[method-assign]
+    refuse_stat(one, monkeypatch)
     monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
     for (name, _), task in one.device._tasks.items():
         task.due = 0.0 if name == "stat" else time.monotonic() + 60.0

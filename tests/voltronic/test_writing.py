@@ -110,6 +110,13 @@ class Rig:
         members = count == 1 or len(self.device.members.units) == count
         return known.sure and members and bool(asked) and all(task.decoded is not None for task in asked)
 
+    def plug_in_again(self) -> None:
+        """Behind an unplugging: the port has another name now."""
+        self.device.close()
+        self.simulator.replug()
+        object.__setattr__(self.options, "port", self.simulator.port)
+        self.device.open()
+
     def command(self, setting: str, text: str, unit: str = "", **more: Any) -> SetSetting:
         now = time.monotonic()
         return SetSetting(unit, setting, text.encode(), now, now + 30, **more)
@@ -642,11 +649,8 @@ def test_a_link_that_breaks_behind_the_frame_is_settled_by_reading_back(rig: Mak
     list(one.device.obey(one.command("input_voltage_range", "ups", tag="mine")))
     with pytest.raises(LinkError):
         one.run()
-    one.device.close()
     one.simulator._carries_out = real  # type: ignore[method-assign]
-    one.simulator.replug()
-    object.__setattr__(one.options, "port", one.simulator.port)
-    one.device.open()
+    one.plug_in_again()
     (result,) = [r for r in one.run(2) if r.channel is Channel.RESULT]
     assert result.values["outcome"] == ("done" if stored else "failed")
     assert result.values["read_back"] == ("ups" if stored else "appliance")
@@ -670,11 +674,8 @@ def test_a_link_that_breaks_behind_the_frame_is_not_settled_with_another_unit(ri
     list(one.device.obey(one.command("input_voltage_range", "ups")))
     with pytest.raises(LinkError):
         one.run()
-    one.device.close()
     one.simulator._carries_out = real  # type: ignore[method-assign]
-    one.simulator.replug()
-    object.__setattr__(one.options, "port", one.simulator.port)
-    one.device.open()
+    one.plug_in_again()
     (result,) = [r for r in one.run(3) if r.channel is Channel.RESULT]
     assert (result.values["outcome"], result.values["read_back"]) == ("unknown", None)
     assert result.unit.serial == "92932600000099"
