@@ -51,6 +51,8 @@ CELLS_SHARE = 5.0
 the rounds, and others are asked too."""
 URGENT = frozenset(field.key for field in (*v.CELL_EXTREMES, k.COLDEST, k.HOTTEST))
 """What chargers go by of all that cells tell."""
+WITNESSES = 2
+"""Modules that are asked at most whether the stack is still the same; to ask all is as good then."""
 SIZE_LASTS = 3600.0
 """Seconds for which a module's capacity is true, which hardly ever changes."""
 TOGETHER = 5.0
@@ -172,27 +174,30 @@ class ConsoleReader(ABC):
     def _prove(self) -> bool:
         """Where the cable may have been put into another stack, ask a module that is known whether it is still there.
 
-        If it is, so are the others; else each has to say who it is, and False is returned.
+        If it is, so are the others; one whose answer is lost is followed by another one. Else each has to say who it
+        is, and False is returned.
         """
         line = self._line()
         if not line.in_doubt:
             return True
         sure = ((position, self._module(position)) for position in sorted(self._sure))
-        named = ((position, module.serial) for position, module in sure if module is not None and module.serial)
-        witness, serial = next(named, (None, None))
-        if witness is None:
+        witnesses = [(position, module.serial) for position, module in sure if module is not None and module.serial]
+        if not witnesses:
             line.trust()  # nobody is believed, or by their places alone nobody tells them from others
             return True
-        try:
-            reply = self._put(self._tasks["info", witness], tries=1, share=PROOFS_SHARE)
-        except (ProtocolError, NoReply):
-            self._doubt_all()
-            return False
-        if _serial_of(reply.values) != serial:
-            self._learn_anew()
-            return False
-        line.trust()
-        return True
+        for position, serial in witnesses[:WITNESSES]:
+            try:
+                reply = self._put(self._tasks["info", position], tries=1, share=PROOFS_SHARE)
+            except (ProtocolError, NoReply):
+                self._doubt(position)
+                continue
+            if _serial_of(reply.values) != serial:
+                self._learn_anew()
+                return False
+            line.trust()
+            return True
+        self._doubt_all()
+        return False
 
     def _present(self, position: int) -> None:
         """Note that a module is at a position: from now on it is asked everything."""

@@ -353,14 +353,28 @@ def test_after_a_silence_one_module_speaks_for_all_and_nothing_is_lost(
     check(one)
 
 
-def test_a_witness_that_does_not_answer_leaves_it_to_each_to_say_who_it_is(
+def test_a_witness_that_does_not_answer_is_followed_by_another_one(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = rig(modules=3)
+    one.settle()
+    one.poll(20)
+    monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
+    asked = len(one.sim.truth.records("info"))
+    time.sleep(0.3)
+    one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = b"info 1", True, 1
+    assert {one.serial(2), one.serial(3)} <= {reading.unit.path for reading in one.poll(1)}
+    named = [record.unit for record in one.sim.truth.records("info")[asked:]]
+    assert set(named) == {one.serial(1), one.serial(2)}, "only the one that was not heard is asked again"
+    check(one)
+
+
+def test_witnesses_that_do_not_answer_leave_it_to_each_to_say_who_it_is(
     rig: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = rig(modules=3)
     one.settle()
     monkeypatch.setattr(console_connection, "MOVED_AFTER", 0.2)
     time.sleep(0.3)
-    one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = b"info 1", True, 1
+    one.sim.faults.only, one.sim.faults.silent, one.sim.faults.times = b"info", True, 2
     one.readings.clear()
     until_known(one)
     check(one)
