@@ -6,22 +6,23 @@ remembered for an hour, what was not answered is asked again with growing pauses
 
 A value goes into the state topic only while it is younger than the age limit of its question; after that its
 key says null. Identity comes before names: nothing is published under a serial number before the unit on the cable
-gave it, after each opening anew, and after each silence in which the cable may have been put into another unit.
+gave it, after each opening anew, and (asker.py) after each silence in which the cable may have been moved.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.devices import Context, Found
-from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopped
+from bridge.errors import CommandError, NoReply, ProtocolError, Stopped
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
-from bridge.voltronic.connection import PI18_SPEECH, PI30_SPEECH, Answer, Line, Speech
+from bridge.voltronic.asker import Asker
+from bridge.voltronic.connection import Answer, Line, Speech
 from bridge.voltronic.known import (
     LONE,
     LONGEST_PAUSE,
@@ -90,7 +91,6 @@ class AxpertDevice:
         self._options = options
         self._context = context
         self._age = options.max_age or max(10.0, 3 * options.interval)
-        self._line: Line | None = None
         self._pi18_first = False
         self._desk: Desk | None = None
         self._learn_anew()
@@ -106,13 +106,10 @@ class AxpertDevice:
 
         self.close()
         link = open_port(self._options.port, self._options.baud, self._context.stop)
-        self._line = Line(link, self._context.tally)
-        self._learn_anew(self.known)
+        self._learn_anew(self.known, Line(link, self._context.tally))
 
     def close(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        self._asker.close()
 
     def fileno(self) -> int | None:
         return None  # nothing comes unasked
@@ -122,7 +119,7 @@ class AxpertDevice:
 
     def refresh(self) -> None:
         self._everything = True
-        self._refused.clear()
+        self._asker.forget_refusals()
 
     def obey(self, command: ReadRegisters | SetSetting | Foreign) -> Iterator[Reading | None]:
         if isinstance(command, SetSetting):
@@ -152,7 +149,7 @@ class AxpertDevice:
 
     def _round(self) -> Iterator[Reading | None]:
         started = time.monotonic()
-        self._good = self._failed = self._silent = 0
+        self._asker.begin_round()
         if self.known.plan is None:
             yield from self._find_protocol()
         else:
@@ -165,22 +162,20 @@ class AxpertDevice:
         yield from self._slow(started)
         if self._desk is not None:
             yield from self._desk.keep_time()
-        if self._good == 0:
-            raise NoReply("no answer but refusals and damaged ones" if self._failed else "no answer")
+        if self._asker.good == 0:
+            raise NoReply("no answer but refusals and damaged ones" if self._asker.failed else "no answer")
         yield self._if_changed(self.known.newest)
 
     # -- what is known
 
-    def _learn_anew(self, former: Known | None = None) -> None:
+    def _learn_anew(self, former: Known | None = None, line: Line | None = None) -> None:
         """Forget everything that the unit on the cable said; of a `former` one the announced keys stay."""
         self.known = Known(self._options, self._age, former)
-        self._refused: dict[str, float] = {}
-        self._answered: set[str] = set()
+        self._asker = Asker(self._options, self._context, self.known, line)
         self._identify_due = self._name_due = 0.0
         self.members = Members(self._options.name, self._age, self._options.parallel, self._options.settings_interval)
         self._unit_news: list[tuple[int, Answer]] = []
         self._everything = False
-        self._good = self._failed = self._silent = 0
         self._published: Mapping[str, Value] = {}
         if self._desk is not None:
             self._desk.meant.forget()
@@ -241,98 +236,6 @@ class AxpertDevice:
         told = name.replace("{sn}", self.known.serial or "")
         return Reading(self.known.root, values, task.at, told) if values else None
 
-    # -- questions
-
-    def _question(
-        self,
-        command: str,
-        read: Callable[[str], Decoded],
-        remember: str | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Answer | None:
-        """Return the answer to one question, or None; a refusal is kept under the name `remember`.
-
-        Raises NoReply when the line seems dead: nothing at all was answered in this round.
-        """
-        line = self._open_line()
-        try:
-            answer = self._ask_proven(command, read, meanwhile)
-        except ProtocolError as err:
-            self._failed += 1
-            # a unit that refuses everything is sick, and a refusal may be a late one: nothing is learned from these
-            if err.kind == "refused" and remember is not None and self._good and line.settled:
-                self._note_refusal(remember)
-            return None
-        except NoReply:
-            self._silent += 1
-            if self._good == 0 and self._failed == 0 and self._silent >= 2:
-                raise
-            return None
-        self._good += 1
-        if remember is not None:
-            self._answered.add(remember)
-        return answer
-
-    def _ask_proven(
-        self, command: str, read: Callable[[str], Decoded], meanwhile: Callable[[], None] | None = None
-    ) -> Answer:
-        """Return the answer of the unit whose serial number is known, and of nobody else."""
-        self._prove()
-        self._context.beat()
-        answer = self._open_line().ask(self.speech, command, read, meanwhile)
-        self._prove()  # a first try may have been lost
-        return answer
-
-    def _prove(self) -> None:
-        """Where the cable may have been put into another unit, ask who is there.
-
-        What looks like another serial number may be a late answer, until the line has settled; the right one is proof.
-        Raises LinkError when it is another unit, ProtocolError and NoReply while nobody knows.
-        """
-        line, plan = self._open_line(), self.known.plan
-        if plan is None or self.known.serial is None or not line.in_doubt:
-            return
-        self._context.beat()
-        try:
-            answer = line.ask(self.speech, plan.serial, plan.table[plan.serial].decode)
-        except ProtocolError as err:
-            raise ProtocolError("foreign", f"it is not certain who answers: {err}") from err
-        if answer.decoded["serial_number"] == self.known.serial:
-            line.trust()
-        elif line.settled:
-            raise self._another_inverter()
-        else:
-            self._context.tally.failed("foreign", f"{plan.serial}: another serial number, or a late answer")
-            raise ProtocolError("foreign", "it is not certain who answers")
-
-    def _another_inverter(self) -> LinkError:
-        return LinkError(f"{self._options.port}: another inverter is on the cable")
-
-    def _note_refusal(self, name: str) -> None:
-        """Note that the unit does not know a question. Of one that it has answered only a second refusal is believed.
-
-        A question that is damaged on its way is refused, too.
-        """
-        if name in self._answered:
-            self._answered.remove(name)
-            return
-        self._refused[name] = time.monotonic()
-        log.debug("%s: does not know %s; asking again in an hour", self._options.name, name)
-
-    @property
-    def speech(self) -> Speech:
-        """How the unit is spoken to."""
-        plan = self.known.plan
-        return PI18_SPEECH if plan is not None and plan.protocol == "PI18" else PI30_SPEECH
-
-    def _is_refused(self, name: str) -> bool:
-        since = self._refused.get(name)
-        return since is not None and time.monotonic() - since < REFUSED_FOR
-
-    def _out_of_step(self, inquiry: Inquiry) -> bool:
-        """Whether a late reply to another question could be taken for the answer to this one."""
-        return inquiry.twin and self._line is not None and not self._line.settled
-
     # -- which protocol, which unit
 
     def _find_protocol(self) -> Iterator[Reading | None]:
@@ -361,7 +264,9 @@ class AxpertDevice:
         """
         self.known.plan, self.known.sure = None, False
         speak = partial(self.known.speak, PI30_PLAN)
-        answer = self._question(PI30_PLAN.status, lambda text: self.known.status().inquiry.decode(text), None, speak)
+        answer = self._asker.question(
+            PI30_PLAN.status, lambda text: self.known.status().inquiry.decode(text), meanwhile=speak
+        )
         yield from self._take_fast(self.known.status(), answer)
         if self.known.status().decoded is None:
             yield from self._name_protocol()
@@ -370,7 +275,7 @@ class AxpertDevice:
         """Ask for the protocol's name, since other units know some of its questions; then for the status."""
         self.known.speak(PI18_PLAN)
         self.known.sure = True
-        answer = self._question("PI", PI18_PLAN.table["PI"].decode)
+        answer = self._asker.question("PI", PI18_PLAN.table["PI"].decode)
         if answer is None or answer.decoded["protocol_id"] != "18":
             yield None
         else:
@@ -379,8 +284,8 @@ class AxpertDevice:
     def _name_protocol(self) -> Iterator[Reading | None]:
         """Ask which member of the PI30 family it is, and take up its tables."""
         self._name_due = time.monotonic() + SILENT_FOR
-        answer = self._question("QPI", PI30_PLAN.table["QPI"].decode, "QPI")
-        if answer is None and not self._is_refused("QPI"):
+        answer = self._asker.question("QPI", PI30_PLAN.table["QPI"].decode, "QPI")
+        if answer is None and not self._asker.refuses("QPI"):
             yield None
             return
         name = answer.decoded["protocol_id"] if answer is not None else "PI30"
@@ -400,12 +305,12 @@ class AxpertDevice:
         now = time.monotonic()
         if not self.known.sure and now >= self._name_due:
             yield from self._name_protocol()
-        if self.known.plan is None or now < self._identify_due or self._is_refused(self.known.plan.serial):
+        if self.known.plan is None or now < self._identify_due or self._asker.refuses(self.known.plan.serial):
             return
         inquiry = self.known.plan.table[self.known.plan.serial]
-        if self._out_of_step(inquiry):
+        if self._asker.out_of_step(inquiry):
             return
-        answer = self._question(self.known.plan.serial, inquiry.decode, self.known.plan.serial)
+        answer = self._asker.question(self.known.plan.serial, inquiry.decode, self.known.plan.serial)
         self._identify_due = now + (SILENT_FOR if answer is None else self._options.settings_interval)
         if answer is None:
             yield None
@@ -413,25 +318,26 @@ class AxpertDevice:
         serial = answer.decoded["serial_number"]
         if self.known.serial is None:
             self.known.identify(serial)
-            self._open_line().trust()
+            self._asker.line.trust()
             yield self._unit_contract()
         elif serial != self.known.serial:
-            raise self._another_inverter()
+            raise self._asker.another_inverter()
 
     # -- the parts of a round
 
     def _is_fast(self, task: Task) -> bool:
         """Whether a task is asked in every round: a basic one, or one that has been answered."""
-        return task.ask.pace is Pace.FAST and (task.ask.basic or (task.at > 0 and not self._is_refused(task.ask.name)))
+        answered = task.at > 0 and not self._asker.refuses(task.ask.name)
+        return task.ask.pace is Pace.FAST and (task.ask.basic or answered)
 
     def _is_due(self, patience: Patience) -> bool:
         return patience.due <= time.monotonic() or self._everything
 
     def _ask_fast(self, task: Task) -> Iterator[Reading | None]:
         """Ask one of the questions of every round and publish what it changed; the status always."""
-        silent = self._silent
-        answer = self._question(task.ask.command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
-        if answer is None and not task.ask.basic and self._silent > silent:
+        silent = self._asker.silent
+        answer = self._asker.question(task.ask.command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
+        if answer is None and not task.ask.basic and self._asker.silent > silent:
             task.put_off(time.monotonic(), LONGEST_PAUSE)
         yield from self._take_fast(task, answer)
 
@@ -456,10 +362,10 @@ class AxpertDevice:
             if asked and not everything and time.monotonic() + ROOM > started + self._options.interval:
                 return
             command = self.known.command(task, time.monotonic())
-            if command is None or self._out_of_step(task.inquiry) or self._is_refused(task.ask.name):
+            if command is None or self._asker.out_of_step(task.inquiry) or self._asker.refuses(task.ask.name):
                 continue
             asked += 1
-            answer = self._question(command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
+            answer = self._asker.question(command, task.inquiry.decode, None if task.ask.basic else task.ask.name)
             now = time.monotonic()
             if answer is None:
                 task.put_off(now, REFUSED_FOR)
@@ -496,7 +402,7 @@ class AxpertDevice:
         for place in range(count):
             answer = self._ask_place(place)
             yield from self._unit_readings(place, answer, seen) if answer is not None else (None,)
-            sure &= answer is not None or self._is_refused(f"{self.known.plan.parallel}{place}")
+            sure &= answer is not None or self._asker.refuses(f"{self.known.plan.parallel}{place}")
             if answer is not None and answer.decoded["exists"] == 1:
                 size = place + 1
             elif looking and place >= known:
@@ -518,13 +424,13 @@ class AxpertDevice:
         if self.known.plan is None or self.known.plan.parallel is None:
             return None
         command = f"{self.known.plan.parallel}{place}"
-        if self._is_refused(command) or not self._is_due(self.members.patience(place)):
+        if self._asker.refuses(command) or not self._is_due(self.members.patience(place)):
             return None
-        silent = self._silent
-        answer = self._question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
+        silent = self._asker.silent
+        answer = self._asker.question(command, self.known.plan.table[self.known.plan.parallel].decode, command)
         if answer is not None:
             self.members.answered(place)
-        elif self._silent > silent:
+        elif self._asker.silent > silent:
             self.members.silent(place, time.monotonic())
         return answer
 
@@ -534,7 +440,7 @@ class AxpertDevice:
         if serial is None or not serial.strip("0") or (decoded["exists"] != 1 and place > 0):
             yield None
             return
-        if serial in seen or (self.members.is_elsewhere(serial, place) and not self._settled()):
+        if serial in seen or (self.members.is_elsewhere(serial, place) and not self._asker.line.settled):
             self._context.tally.failed("foreign", f"QPGS{place}: the answer of another unit")
             yield None
             return
@@ -558,19 +464,23 @@ class AxpertDevice:
     # -- what a command of ours needs (setter_device.Hands)
 
     @property
+    def speech(self) -> Speech:
+        return self._asker.speech
+
+    @property
     def root(self) -> Unit:
         return self.known.root
 
     def away(self) -> str | None:
-        if self._line is None:
+        if not self._asker.connected:
             return "its port is not open"
         if self.known.plan is None or not self.known.sure:
             return "it has not said yet what it is"
         return "it does not answer" if time.monotonic() - self.known.newest > self._age else None
 
     def ask(self, command: str, inquiry: Inquiry, read: Read | None = None) -> Answer:
-        answer = self._ask_proven(command, read or inquiry.decode)
-        self._good += 1
+        answer = self._asker.ask(command, read or inquiry.decode)
+        self._asker.good += 1
         task = self.known.tasks.get(command)
         if task is not None:
             self._store(task, answer, command)
@@ -583,17 +493,12 @@ class AxpertDevice:
 
     def send(self, command: str, data: bytes) -> None:
         try:
-            self._prove()  # to record it on a slow card may have taken long
+            self._asker.prove()  # to record it on a slow card may have taken long
         except (NoReply, ProtocolError) as err:
             raise CommandError(f"not sent: {err}") from err
         self._context.beat()
-        self._open_line().set(self.speech, command, data)
-        self._good += 1
-
-    def _open_line(self) -> Line:
-        if self._line is None:
-            raise LinkError(f"{self._options.port}: not open")
-        return self._line
+        self._asker.line.set(self.speech, command, data)
+        self._asker.good += 1
 
     def identify(self) -> Iterator[Reading | None]:
         self.until_settled()
@@ -601,7 +506,7 @@ class AxpertDevice:
         yield from self._identify()
 
     def until_settled(self) -> None:
-        while (seconds := self._open_line().settles_in) > 0:
+        while (seconds := self._asker.line.settles_in) > 0:
             self.wait(seconds)
 
     def wait(self, seconds: float) -> None:
@@ -649,6 +554,3 @@ class AxpertDevice:
         changed = self._if_changed(self.known.newest)
         if changed is not None:
             yield changed
-
-    def _settled(self) -> bool:
-        return self._line is not None and self._line.settled

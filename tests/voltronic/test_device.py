@@ -587,7 +587,7 @@ def test_questions_whose_answers_look_alike_wait_until_the_line_has_settled(rig:
     """The answer to QLT comes late, while QET is asked: both are eight digits."""
     one = rig({"QET": "00011111", "QLT": "00022222", "QT": NAK})
     one.poll(2)
-    one.device._line.disturb()  # type: ignore[union-attr]
+    one.device._asker.line.disturb()
     asked = len(one.peer.asked)
     end = time.monotonic() + SETTLED * 0.6
     while time.monotonic() < end:
@@ -784,8 +784,7 @@ class StandsStill:
 
 def test_what_was_received_before_the_process_stood_still_is_not_published(rig: Make) -> None:
     one = rig({"QPIGS": in_turn(STATUS.replace("51.20", "44.40"), STATUS)}, protocol="PI30")
-    line = one.device._line
-    assert line is not None
+    line = one.device._asker.line
     line._link = StandsStill(line._link, FIRST * 2)  # type: ignore[assignment]
     assert {state["battery_voltage"] for state in states(one.poll())} == {51.2}
     assert one.world.tally.failures["late"] == 1
@@ -1073,7 +1072,7 @@ def test_b15_a_late_answer_of_another_unit_does_not_become_the_first_units_contr
     one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT})
     one.poll(2)
     one.peer.answers["QPGS0"] = UNIT1
-    one.device._line.disturb()  # type: ignore[union-attr]
+    one.device._asker.line.disturb()
     assert not on(one.poll(), "power/axpert")
 
 
@@ -1130,7 +1129,8 @@ def test_b1_an_unplugged_adapter_is_a_link_error(rig: Make) -> None:
     master, slave = os.openpty()
     one = rig()
     one.device.close()
-    one.device._line = connection.Line(DescriptorLink(os.dup(slave), "pty", one.world.stop), one.world.tally)
+    link = DescriptorLink(os.dup(slave), "pty", one.world.stop)
+    one.device._learn_anew(None, connection.Line(link, one.world.tally))
     os.close(slave)
     os.close(master)
     with pytest.raises(LinkError):

@@ -106,7 +106,7 @@ class Rig:
     def _is_ready(self) -> bool:
         known, count = self.device.known, len(self.simulator.plant.units)
         wanted = {"QPIRI", "QFLAG", "QMCHGCR", "QMUCHGCR", "QBEQI", "QT", "PIRI", "FLAG", "MCHGCR", "MUCHGCR", "T"}
-        asked = [task for name, task in known.tasks.items() if name in wanted and not self.device._is_refused(name)]
+        asked = [task for name, task in known.tasks.items() if name in wanted and not self.device._asker.refuses(name)]
         members = count == 1 or len(self.device.members.units) == count
         return known.sure and members and bool(asked) and all(task.decoded is not None for task in asked)
 
