@@ -22,7 +22,8 @@ from bridge.options import Reader, Refused, Rule, Secret, Variable, key_of, opti
 
 __all__ = [
     "BankEntry", "Config", "HomeAssistant", "Logging", "Mqtt", "Secret", "Tls",
-    "digest", "dump", "file_there", "fixed_topic", "host_name", "level", "load", "option", "secrets", "topic",
+    "any_port", "digest", "dump", "file_there", "fixed_topic", "host_name", "level", "load", "option", "secrets",
+    "serial_port", "topic",
 ]  # fmt: skip
 
 MAX_FILE = 1 << 20
@@ -81,6 +82,18 @@ def level(text: str) -> str | None:
     if text != text.strip() or text.startswith("$"):
         return "a name cannot begin or end with a blank, nor begin with $"
     return f"longer than {MAX_NAME} characters" if len(text) > MAX_NAME else None
+
+
+def serial_port(text: str) -> str | None:
+    """Say what keeps `text` from being the path of a serial port; the port itself may come and go."""
+    return None if text.startswith("/") else f"found {text[:40]!a}; expected a path such as /dev/ttyUSB0"
+
+
+def any_port(text: str) -> str | None:
+    """Say what keeps `text` from being a port an Axpert can be on."""
+    if text == "hid" or (text.startswith("hid:") and text != "hid:") or text.startswith("/"):
+        return None
+    return f"found {text[:40]!a}; expected hid, hid:SERIAL, or a path such as /dev/hidraw0 or /dev/ttyUSB0"
 
 
 def host_name(text: str) -> str | None:

@@ -707,6 +707,13 @@ def test_any_host_name_and_ip_address_is_one(tmp_path: Path, address: str) -> No
     assert loaded(tmp_path, f"mqtt:\n  host: '{address}'\n{DEVICE}").mqtt.host == address
 
 
+@pytest.mark.parametrize("kind", ["pylontech", "pylontech-extra2000"])
+@pytest.mark.parametrize("port", ["COM3", "ttyUSB0", "~/port", "hid"])
+def test_a_serial_port_is_a_path(tmp_path: Path, kind: str, port: str) -> None:
+    (found,) = problems(tmp_path, f"{HEAD}devices:\n  - name: a\n    type: {kind}\n    port: {port}\n")
+    assert f"6: devices[0].port: found '{port}'; expected a path such as /dev/ttyUSB0" in found
+
+
 # -- topics of other software
 
 AXPERTS = "devices:\n  - {{name: a, type: axpert, port: hid:A{0}}}\n  - {{name: b, type: axpert, port: hid:B{1}}}\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bridge.config import option
+from bridge.config import option, serial_port
 from bridge.devices import Context, Device, DeviceOptions, Found
 from bridge.fields import Field
 
@@ -26,7 +26,7 @@ def _address(value: Any) -> str | None:
 class Options(DeviceOptions):
     """One entry of `devices` with `type: pylontech`."""
 
-    port: str = option(doc="a serial port, best its name under /dev/serial/by-id")
+    port: str = option(check=serial_port, doc="a serial port, best its name under /dev/serial/by-id")
     link: Literal["rs485", "console"] = option("rs485", doc="which of the master's sockets the cable is in")
     baud: int = option(115200, minimum=1200, maximum=500000, doc="of the port; RS485: 9600 with DIP switch 1 on")
     groups: tuple[int, ...] = option((0,), minimum=0, maximum=15, doc="RS485: where modules are looked for, 0 to 15")

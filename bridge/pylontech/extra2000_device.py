@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from bridge import battery as k
-from bridge.config import fixed_topic, option, topic
+from bridge.config import fixed_topic, option, serial_port, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
@@ -66,7 +66,7 @@ class Topics:
 class Options(DeviceOptions):
     """One entry of `devices` with `type: pylontech-extra2000`."""
 
-    port: str = option(doc="a serial port, best its name under /dev/serial/by-id")
+    port: str = option(check=serial_port, doc="a serial port, best its name under /dev/serial/by-id")
     baud: int = option(extra2000.BAUD, minimum=1200, maximum=115200, doc="of the console, once it is awake")
     login: bool = option(True, doc="whether to log in to the debug mode after waking")
     modules: Literal["auto"] | tuple[int, ...] = option("auto", check=_positions, doc="numbers set by DIP switches")

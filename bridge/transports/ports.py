@@ -6,9 +6,6 @@ import os
 
 from bridge.transports.base import Link, Stop
 
-KINDS = "hid, hid:SERIAL, /dev/hidrawN, or a serial port such as /dev/ttyUSB0"
-"""What a `port` can be, for people."""
-
 
 def open_port(port: str, baud: int, stop: Stop) -> Link:
     """Open `port` as it is plugged in at this moment; call it anew after every failure.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.config import fixed_topic, topic
+from bridge.config import any_port, fixed_topic, topic
 from bridge.devices import WritableOptions
 from bridge.options import option
 from bridge.voltronic.plan import ALSO
@@ -28,7 +28,9 @@ class Topics:
 class Options(WritableOptions):
     """One entry of `devices` with `type: axpert`."""
 
-    port: str = option(doc="hid, hid:SERIAL, /dev/solarbridge/axpert-..., /dev/hidraw0 or a serial port")
+    port: str = option(
+        check=any_port, doc="hid, hid:SERIAL, /dev/solarbridge/axpert-..., /dev/hidraw0 or a serial port"
+    )
     baud: int = option(2400, minimum=300, maximum=115200, doc="of a serial port")
     protocol: Literal["auto", "PI30", "PI41", "PI18"] = option("auto", doc="what the inverter speaks")
     interval: float = option(1.0, minimum=0, maximum=3600, doc="s from one round to the next; 0 keeps the line busy")

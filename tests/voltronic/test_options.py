@@ -24,6 +24,11 @@ def test_a_port_is_enough(tmp_path: Path) -> None:
     assert made.topics == Topics(parallel="power/axpert", unit="power/axpert{sn}")
 
 
+@pytest.mark.parametrize("port", ["hid:92932004102453", "/dev/hidraw0", "/dev/ttyUSB0", "/dev/solarbridge/axpert-1"])
+def test_a_port_need_not_be_there_yet(tmp_path: Path, port: str) -> None:
+    assert options(tmp_path, f"    port: {port}\n").port == port
+
+
 def test_a_topic_is_switched_off_with_null(tmp_path: Path) -> None:
     assert options(tmp_path, "    port: hid\n    topics: {parallel: null}\n").topics.parallel is None
 
@@ -38,6 +43,10 @@ def test_the_set_is_a_number_auto_or_false(tmp_path: Path) -> None:
     "lines",
     [
         "",
+        "    port: HID\n",
+        "    port: 'hid:'\n",
+        "    port: COM3\n",
+        "    port: ttyUSB0\n",
         "    port: hid\n    parallel: true\n",
         "    port: hid\n    parallel: 10\n",
         "    port: hid\n    interval: -1\n",
