@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from bridge import __version__
@@ -22,6 +23,8 @@ READER_GONE = 141
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0 done, 1 failed, 2 the arguments or the configuration are wrong."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a character; stderr does so by itself
     try:
         status = _carry_out(argv)
         _flush()

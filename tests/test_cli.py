@@ -80,6 +80,17 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(unbuffered: str) -> Non
     assert (done.returncode, done.stderr) == (141, ""), "as any program that head or grep -q ends"
 
 
+def test_a_terminal_that_lacks_a_character_is_shown_its_number(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("mqtt: {host: localhost}\ndevices: [{name: Dach ☀, type: axpert, port: hid}]\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "check", "--config", str(config)], cwd=REPOSITORY, check=False,
+        capture_output=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Dach \\u2600" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
