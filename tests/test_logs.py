@@ -16,6 +16,7 @@ import pytest
 
 from bridge import logs
 from tests.shared import REPOSITORY
+from tests.small_disk import small_disk
 
 SECRET = "hunter2-planted"
 
@@ -123,14 +124,8 @@ PLACE = 256 * 1024
 def small_place(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory with less room than any log may take: `max_megabytes` is 1 at least."""
     folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={PLACE}", "tmpfs", str(folder)]
-    if os.geteuid() != 0:
-        pytest.skip("a folder in memory that gets full needs root (mount)")
-    if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
-        pytest.skip(f"no folder in memory can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk(folder, PLACE):
+        yield folder
 
 
 FILL = """

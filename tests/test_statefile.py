@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from bridge.statefile import StateFile, state_directory
 from tests.harness import no_descriptors
+from tests.small_disk import small_disk
 
 CONTENT = {"spent": [[1.5, "hold 64"]], "pending": None, "text": "ä"}
 
@@ -90,22 +90,15 @@ def test_where_no_file_can_be_there_is_none(tmp_path: Path) -> None:
     assert StateFile(tmp_path / "a" / "b.json").load() == {}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs")
 def test_d4_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
     folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode()}")
-    try:
+    with small_disk(folder, 64 * 1024):
         file = StateFile(folder / "b.json")
         file.save(CONTENT)
         with pytest.raises(OSError, match="space"):
             file.save({"much": "x" * 100_000})
         assert file.load() == CONTENT
         assert [path.name for path in folder.iterdir()] == ["b.json"]
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_the_folder_is_the_configured_one_or_the_service_managers_or_the_users(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, assert_rate, configuration, pause, say
 from tests.harness import Bridge, Mosquitto, Proxy, Recorder, await_true
+from tests.small_disk import mounted, unmount
 
 PLACE = 64 * 1024
 """Bytes the log may take."""
@@ -26,17 +27,12 @@ FILE_LIMIT = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({PLAC
 def full_soon(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A log directory with no room, and what the bridge must run first: a tmpfs for root, else a limit on its file."""
     directory = tmp_path / "log"
-    directory.mkdir()
-    mounted = os.geteuid() == 0 and (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={PLACE}", "tmpfs", str(directory)], capture_output=True, check=False
-        ).returncode == 0
-    )  # fmt: skip
-    if mounted:
-        (directory / "of somebody else").write_bytes(bytes(PLACE))  # what is the log's own would make room for it
-    yield directory, "" if mounted else FILE_LIMIT
-    if mounted:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
+    if mounted(directory, PLACE) is not None:
+        yield directory, FILE_LIMIT
+        return
+    (directory / "of somebody else").write_bytes(bytes(PLACE))  # what is the log's own would make room for it
+    yield directory, ""
+    unmount(directory)
 
 
 def started(stack: ExitStack, folder: Path, directory: Path | None, prelude: str, stderr: int | None) -> House:
