@@ -109,11 +109,16 @@ class Visitor:
 
     def messages(self, until: float) -> Iterator[tuple[str, bytes, bool]]:
         """Yield topic, payload and whether it is a retained one, as they come, until a time.monotonic()."""
-        while (left := until - time.monotonic()) > 0:
-            try:
-                yield self._messages.get(timeout=left)
-            except queue.Empty:
-                return
+        while (message := self.message(until)) is not None:
+            yield message
+
+    def message(self, until: float) -> tuple[str, bytes, bool] | None:
+        """Return the next one of `messages`, None when none has come until then."""
+        left = until - time.monotonic()
+        try:
+            return self._messages.get(timeout=left) if left > 0 else None
+        except queue.Empty:
+            return None
 
     def runs(self, device: str) -> bool:
         """Whether the bridge on this base topic has a device; False when no bridge runs.

@@ -29,6 +29,8 @@ from bridge.transports.base import Stop
 
 READING, WRITING = 30.0, 60.0
 """Seconds to wait for a reading, and for the result of a write."""
+QUIET, ALL_TOLD = 2.0, 10.0
+"""Seconds without news after which a device has told all that it is asked for, and within which it does at most."""
 
 Found = dict[str, dict[str, Any]]
 """What a device and its units said, by the topic's end: "state", "settings", "4512670118/state"."""
@@ -103,7 +105,7 @@ def _bridge_of(config: Config, device: str, direct: bool) -> Iterator[Visitor | 
 def _read(
     config: Config, visitor: Visitor | None, options: DeviceOptions, unit: str, names: Sequence[str], *, as_json: bool
 ) -> int:
-    found = _read_directly(config, options) if visitor is None else _read_over_mqtt(visitor, options.name)
+    found = _read_directly(config, options) if visitor is None else _read_over_mqtt(visitor, options)
     if unit:
         found = {name: values for name, values in found.items() if name.startswith(f"{unit}/")}
     if not any(name.endswith("state") for name in found):
@@ -112,23 +114,30 @@ def _read(
     return _print(found, names, as_json=as_json)
 
 
-def _read_over_mqtt(visitor: Visitor, device: str) -> Found:
-    """Let the bridge read everything anew, and collect what it publishes."""
-    root = f"{visitor.base}/{device}"
+def _read_over_mqtt(visitor: Visitor, options: DeviceOptions) -> Found:
+    """Let the bridge read everything anew, and collect what it publishes until no more comes.
+
+    A device that is read all the time tells its states over and over: there a state told again is no news.
+    """
+    root = f"{visitor.base}/{options.name}"
     kinds = ("state", "settings")
     visitor.subscribe(*(f"{root}{middle}/{kind}" for middle in ("", "/+") for kind in kinds))
     visitor.publish(f"{root}/refresh", b"read")
     found: Found = {}
     fresh: set[str] = set()
-    settled = until = time.monotonic() + READING
-    for topic, payload, retained in visitor.messages(until):
-        name = topic.removeprefix(f"{root}/")
+    seldom = getattr(options, "interval", 0.0) > QUIET
+    quiet = until = time.monotonic() + READING
+    while (message := visitor.message(min(quiet, until))) is not None:
+        topic, payload, retained = message
+        name, now = topic.removeprefix(f"{root}/"), time.monotonic()
         found[name] = parsed(payload)
-        if not retained and name not in fresh:
-            fresh.add(name)
-            settled = time.monotonic() + 2.0  # its units follow one another closely
-        if fresh and time.monotonic() > settled:
-            break
+        if retained:
+            continue
+        if not fresh:
+            until = min(until, now + ALL_TOLD)
+        if seldom or name not in fresh:
+            quiet = now + QUIET
+        fresh.add(name)
     # what the broker kept of a unit that is silent now is no reading
     return {name: values for name, values in found.items() if name in fresh or name.endswith("settings")}
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from bridge.simulators.axpert import AxpertSimulator
 from bridge.simulators.lxp import LxpSimulator
 from bridge.statefile import StateFile
 from bridge.tools import direct
+from bridge.tools.settings import READING
 from tests.fake_slice import PRELUDE
 from tests.faults.rig import BASE, configuration, house, say
-from tests.harness import Mosquitto, Recorder, await_true, free_port
+from tests.harness import Bridge, Mosquitto, Recorder, await_true, free_port
 from tests.rights import NOBODY
 from tests.shared import REPOSITORY
 
@@ -77,6 +79,25 @@ def test_a_running_bridge_is_asked_over_mqtt(tmp_path: Path) -> None:
         site.await_up()
         same_story(tmp_path)
         assert site.recorder.on("sb/one/result"), "the bridge itself did it"
+
+
+def test_a_device_that_is_read_seldom_is_read_to_the_end_and_no_longer(tmp_path: Path) -> None:
+    """It tells its state block after block, and then nothing for an hour."""
+    with LxpSimulator(push_interval=3600.0, heartbeat_interval=3600.0) as simulator:
+        host, _, port = simulator.port.partition(":")
+        entry = {"name": "house", "type": "lxp", "host": host, "port": int(port), "interval": 3600}
+        with Mosquitto(tmp_path / "broker") as broker, Recorder(broker.port) as recorder:
+            config = {"mqtt": {"host": "127.0.0.1", "port": broker.port, "base_topic": BASE}, "devices": [entry]}
+            with Bridge(tmp_path / "bridge", json.dumps(config)):
+                recorder.wait(f"{BASE}/house/settings", seconds=30)
+                recorder.forget()
+                told = json.loads(solarbridge(tmp_path, "read", "house", "--json").stdout)
+                ended = time.monotonic()
+        states = [json.loads(one.payload) for one in recorder.on(f"{BASE}/house/state")]
+        assert len(states) > 1
+        assert told["state"] == states[-1], "all that was read is shown"
+        asked = recorder.on(f"{BASE}/house/refresh")[0].at
+        assert ended - asked < READING - 5, "not as long as a device may take that says nothing"
 
 
 @pytest.mark.parametrize("status", [None, b"offline"])
