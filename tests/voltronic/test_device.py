@@ -20,10 +20,9 @@ from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Reading
 from bridge.simulators.axpert import AxpertSimulator
 from bridge.transports.base import DescriptorLink, Link
-from bridge.voltronic import connection
-from bridge.voltronic import device as device_module
+from bridge.voltronic import asker, connection
 from bridge.voltronic.device import AxpertDevice, Options, Topics, build
-from bridge.voltronic.known import Patience
+from bridge.voltronic.known import SILENT_FOR, Patience
 from tests.harness import PATIENCE
 from tests.voltronic.captures import BY_CASE
 from tests.voltronic.peer import NAK, PI18_NO, Answer, Peer, Surroundings, after, crc, in_turn, pi18, reply
@@ -447,7 +446,7 @@ def test_b17_an_unknown_question_is_asked_again_after_an_hour(rig: Make, monkeyp
     one.poll(40)
     assert one.peer.count("QPIGS2") == 1
     assert one.peer.count("QPGS0") == 1
-    monkeypatch.setattr(device_module, "REFUSED_FOR", 0.0)
+    monkeypatch.setattr(asker, "REFUSED_FOR", 0.0)
     one.device.known.tasks["QPIGS2"].due = 0.0
     one.poll(2)
     assert one.peer.count("QPIGS2") >= 2
@@ -481,7 +480,7 @@ def test_what_every_unit_answers_is_asked_again_with_pauses_after_a_refusal(rig:
     one.poll(5)
     assert one.peer.count(name) == 1
     task = one.device.known.tasks[name]
-    assert task.due <= time.monotonic() + device_module.SILENT_FOR
+    assert task.due <= time.monotonic() + SILENT_FOR
     task.due = 0.0
     one.poll()
     assert one.peer.count(name) == 2
@@ -509,11 +508,11 @@ def test_an_unanswered_slow_question_is_asked_again_with_growing_pauses(
     one.poll(5)
     assert one.peer.count("QPIRI") == 2
     task = one.device.known.tasks["QPIRI"]
-    assert task.pause == 2 * device_module.SILENT_FOR
+    assert task.pause == 2 * SILENT_FOR
     task.due = 0.0
     one.poll()
     assert one.peer.count("QPIRI") == 4
-    assert task.pause == 4 * device_module.SILENT_FOR
+    assert task.pause == 4 * SILENT_FOR
 
 
 def test_a_unit_silent_to_qpgs0_takes_nobody_elses_turn(rig: Make) -> None:
@@ -856,7 +855,7 @@ def test_counters_of_a_day_are_asked_for_the_inverters_own_day_and_end_with_it(r
     readings = one.poll_until(lambda: one.peer.count("QED20261122") > 0)
     assert states(readings + one.poll())[-1]["pv_energy_today"] is None  # yesterday's count is not today's
     one.device.known.tasks["QED"].due = 0.0
-    one.device.known.tasks["QED"].pause = device_module.SILENT_FOR
+    one.device.known.tasks["QED"].pause = SILENT_FOR
     readings = one.poll_until(lambda: one.peer.count("QED20261122") > 2)
     assert states(readings)[-1]["pv_energy_today"] == 0.01
 
