@@ -90,6 +90,10 @@ HERTZ, WATTS, WATTS_2WAY, CELSIUS = (0, 100), (0, 60_000), (-32_000, 32_000), (-
 AMPERES, BATTERY_AMPERES, LIMIT_AMPERES, HUNDRED = (0, 400), (-1000, 1000), (0, 600), (0, 100)
 DAY_KWH, LIFETIME_KWH = (0, 2000), (0, 10_000_000)
 
+BMS, CELLS = "bat_capacity", "max_cell_voltage"
+"""What is 0 where an inverter tells nothing of the battery's packs, or of their cells: an LXP 3600 ACS told the limits
+of the BMS and left all else at 0 (celsworth/lxp-bridge read_inputs_80_to_119_ok), another one told packs, no cells."""
+
 # fmt: off
 INPUT_ROWS = (
     Row("status", ENUM, "Status", 0, codes=STATUS, core=True),
@@ -173,20 +177,22 @@ INPUT_ROWS = (
     Row("bat_status_8", PLAIN, "BMS status word 8", 93, level=HIDDEN),
     Row("bat_status_9", PLAIN, "BMS status word 9", 94, level=HIDDEN),
     Row("bat_status_inv", PLAIN, "Battery status word", 95, word, level=HIDDEN),
-    Row("bat_charge_allowed", FLAG, "Battery allows charging", 95, bit(0), level=DIAGNOSTIC),  # unconfirmed
-    Row("bat_discharge_allowed", FLAG, "Battery allows discharging", 95, bit(1), level=DIAGNOSTIC),  # unconfirmed
-    Row("bat_force_charge", FLAG, "Battery wants a forced charge", 95, bit(5), level=DIAGNOSTIC),  # unconfirmed
-    Row("bat_count", COUNT, "Batteries in parallel", 96, level=DIAGNOSTIC, within=(0, 64)),
+    # unconfirmed: what these bits mean
+    Row("bat_charge_allowed", FLAG, "Battery allows charging", 95, bit(0), level=DIAGNOSTIC, told_with=BMS),
+    Row("bat_discharge_allowed", FLAG, "Battery allows discharging", 95, bit(1), level=DIAGNOSTIC, told_with=BMS),
+    Row("bat_force_charge", FLAG, "Battery wants a forced charge", 95, bit(5), level=DIAGNOSTIC, told_with=BMS),
+    Row("bat_count", COUNT, "Batteries in parallel", 96, level=DIAGNOSTIC, within=(0, 64), absent=0),
     Row("bat_capacity", CAPACITY, "Battery capacity", 97, level=DIAGNOSTIC, within=(0, 30_000), absent=0),
-    Row("bat_current", CURRENT, "Battery current", 98, i16, 10, within=BATTERY_AMPERES),  # unconfirmed: scale on BAAA
-    Row("bms_event_1", ENUM, "BMS fault", 99, codes=BMS_FAULTS, level=DIAGNOSTIC),
+    # unconfirmed: scale on BAAA
+    Row("bat_current", CURRENT, "Battery current", 98, i16, 10, within=BATTERY_AMPERES, told_with=BMS),
+    Row("bms_event_1", ENUM, "BMS fault", 99, codes=BMS_FAULTS, level=DIAGNOSTIC, told_with=BMS),
     Row("bms_event_2", PLAIN, "BMS warning code", 100, level=HIDDEN),
     Row("max_cell_voltage", CELL_VOLTAGE, "Highest cell voltage", 101, u16, 1000, within=CELL_VOLTS, absent=0),
     Row("min_cell_voltage", CELL_VOLTAGE, "Lowest cell voltage", 102, u16, 1000, within=CELL_VOLTS, absent=0),
-    Row("max_cell_temp", TEMPERATURE, "Highest cell temperature", 103, i16, 10, within=CELSIUS),
-    Row("min_cell_temp", TEMPERATURE, "Lowest cell temperature", 104, i16, 10, within=CELSIUS),
+    Row("max_cell_temp", TEMPERATURE, "Highest cell temperature", 103, i16, 10, within=CELSIUS, told_with=CELLS),
+    Row("min_cell_temp", TEMPERATURE, "Lowest cell temperature", 104, i16, 10, within=CELSIUS, told_with=CELLS),
     Row("bms_fw_update_state", PLAIN, "BMS firmware update state", 105, level=HIDDEN),
-    Row("cycle_count", CYCLES, "Battery cycles", 106, level=DIAGNOSTIC, within=(0, 20_000)),
+    Row("cycle_count", CYCLES, "Battery cycles", 106, level=DIAGNOSTIC, within=(0, 20_000), told_with=BMS),
     Row("vbat_inv", VOLTAGE, "Battery voltage at the inverter", 107, u16, 10, within=BATTERY_VOLTS),
     Row("t1", TEMPERATURE, "Temperature 1", 108, i16, 10, level=HIDDEN, within=CELSIUS),  # unconfirmed: sign of 108-112
     Row("t2", TEMPERATURE, "Temperature 2", 109, i16, 10, level=HIDDEN, within=CELSIUS),

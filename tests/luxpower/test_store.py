@@ -286,6 +286,38 @@ def test_a_house_that_would_produce_is_not_known() -> None:
 # what is believed
 
 
+ACS_BMS = {81: 6600, 82: 6600, 83: 535, 84: 400, 107: 527}
+"""All that an LXP 3600 ACS tells of its battery in inputs 80 to 119 (celsworth/lxp-bridge read_inputs_80_to_119_ok)."""
+OF_PACKS = ("bat_charge_allowed", "bat_discharge_allowed", "bat_force_charge", "bat_count", "bat_capacity",
+            "bat_current", "bms_event_1", "bms_event_1_code", "cycle_count")  # fmt: skip
+OF_CELLS = ("max_cell_voltage", "min_cell_voltage", "max_cell_temp", "min_cell_temp")
+
+
+def battery(words: Mapping[int, int]) -> dict[str, Value]:
+    store = inputs(family_of("BAAA", 4))
+    store.take(block(0, 40, HYBRID), 0.0)
+    assert store.take(block(80, 40, words), 0.0) == ()
+    values = seen(store, 0.0).values
+    return {key: values[key] for key in (*OF_PACKS, *OF_CELLS, "max_chg_curr", "vbat_inv")}
+
+
+def test_what_an_inverter_leaves_at_0_since_it_hears_no_packs_is_not_known() -> None:
+    told = battery(ACS_BMS)
+    assert told == {**dict.fromkeys((*OF_PACKS, *OF_CELLS)), "max_chg_curr": 66.0, "vbat_inv": 52.7}
+
+
+def test_what_an_inverter_leaves_at_0_since_it_hears_no_cells_is_not_known() -> None:
+    told = battery({**ACS_BMS, 95: 2, 96: 1, 97: 50, 98: 0xFF4C, 106: 4099})
+    assert [told[key] for key in OF_CELLS] == [None] * 4
+    assert [told[key] for key in OF_PACKS] == [False, True, False, 1, 50, -18.0, "none", 0, 4099]
+
+
+def test_a_0_of_a_bms_that_is_heard_is_one() -> None:
+    told = battery({**ACS_BMS, 96: 2, 97: 280, 101: 3391, 102: 3345})
+    assert [told[key] for key in OF_CELLS] == [3.391, 3.345, 0.0, 0.0]
+    assert [told[key] for key in OF_PACKS] == [False, False, False, 2, 280, 0.0, "none", 0, 0]
+
+
 @pytest.mark.parametrize(("register", "word"), [(5, 101), (5, 255), (4, 0xFFFF), (10, 0xFFFF), (27, 61_000)])
 def test_a_frame_with_an_impossible_core_value_is_refused_whole(register: int, word: int) -> None:
     store = inputs()

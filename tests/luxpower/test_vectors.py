@@ -132,7 +132,8 @@ def test_every_input_frame_decodes_to_its_values() -> None:
 def test_what_is_published_equals_it_or_is_not_known_for_a_reason() -> None:
     core = next(vector for vector in frames("read_input_reply") if vector["id"] == "input1-acs3600-discharging")
     gated = {key for row in INPUTS.rows if row.needs for key in (row.key,)}
-    nothing = {row.key: row.absent for row in INPUTS.rows if row.absent is not None}
+    nothing = {row.key: 0 for row in INPUTS.rows if row.told_with is not None}
+    nothing |= {row.key: row.absent for row in INPUTS.rows if row.absent is not None}
     for vector in frames("read_input_reply"):
         code = vector.get("model_code")
         store = Store(INPUTS, family_of(code, None) if code else Family(10))
