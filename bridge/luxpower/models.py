@@ -20,6 +20,7 @@ class Feature(Enum):
     SPLIT_PHASE = "two legs, L1 and L2"
     LEG_APPARENT_POWER = "apparent power of each leg"
     THIRD_STRING = "a third PV string; elsewhere its voltage is a floating input"
+    BATTERY_SENSOR = "a battery temperature that is 0 at 0 °C alone: the LXP 3600 ACS tells 0 without a sensor, too"
     GENERATOR = "a generator input"
     ON_GRID_LOAD = "load power while on grid in input 114"
     SINGLE_FUNCTIONS = "the bits of holding registers 110 and 120 as on small models"
@@ -97,6 +98,8 @@ def family_of(code: str | None, device_type: int | None) -> Family:
         features |= {Feature.GENERATOR, Feature.ON_GRID_LOAD}
     else:
         features |= {Feature.SINGLE_FUNCTIONS, Feature.GREEN_MODE}
+    if code not in ACS:
+        features.add(Feature.BATTERY_SENSOR)
     if code not in SMALL and code not in SNA:
         features.add(Feature.THIRD_STRING)
     if eg4_hybrid:

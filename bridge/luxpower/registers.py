@@ -79,7 +79,7 @@ from bridge.luxpower.rows import (
 
 DIAGNOSTIC, HIDDEN = Level.DIAGNOSTIC, Level.HIDDEN
 THREE, SPLIT, LEG_VA = Feature.THREE_PHASE, Feature.SPLIT_PHASE, Feature.LEG_APPARENT_POWER
-GENERATOR, SINGLE = Feature.GENERATOR, Feature.SINGLE_FUNCTIONS
+GENERATOR, SINGLE, BATTERY_SENSOR = Feature.GENERATOR, Feature.SINGLE_FUNCTIONS, Feature.BATTERY_SENSOR
 ENERGY_DAY = ENERGY_TOTAL
 CURRENT_MA = Quantity("mA", "current")
 POWER_FACTOR = Quantity(None, "power_factor", decimals=3)
@@ -152,7 +152,7 @@ INPUT_ROWS = (
     Row("t_inner", TEMPERATURE, "Internal temperature", 64, i16, level=DIAGNOSTIC, within=CELSIUS),
     Row("t_rad_1", TEMPERATURE, "Radiator 1 temperature", 65, i16, level=DIAGNOSTIC, within=CELSIUS),
     Row("t_rad_2", TEMPERATURE, "Radiator 2 temperature", 66, i16, level=DIAGNOSTIC, within=CELSIUS),
-    Row("t_bat", TEMPERATURE, "Battery temperature", 67, i16, within=CELSIUS, absent=127),  # 0 without a sensor on ACS
+    Row("t_bat", TEMPERATURE, "Battery temperature", 67, i16, within=CELSIUS, absent=127, zero_needs=BATTERY_SENSOR),
     Row("runtime", DURATION, "Running time", 69, u32, level=DIAGNOSTIC, within=(0, 2_000_000_000)),
     Row("auto_test", PLAIN, "Auto test word", 71, level=HIDDEN),
     Row("ac_input_flags", PLAIN, "AC input flags", 77, word, level=HIDDEN),

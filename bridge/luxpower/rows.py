@@ -110,6 +110,8 @@ class Row(Field):
     """The value that stands for "not reported"."""
     told_with: str | None = field(default=None, kw_only=True)
     """Key of what is told along with it: where that is not known, a 0 of this one stands for "not reported", too."""
+    zero_needs: Feature | None = field(default=None, kw_only=True)
+    """On models without this a 0 stands for "not reported", too."""
     needs: Feature | None = field(default=None, kw_only=True)
     core: bool = field(default=False, kw_only=True)
     """Nothing is published before this is known, and a frame in which it cannot be is refused."""
@@ -212,6 +214,7 @@ class Plan:
         self._limited = _getter([key for key, *_ in self.limits])
         self._lowest, self._highest = [limit[1] for limit in self.limits], [limit[2] for limit in self.limits]
         self.absent = [(r.key, r.absent) for r in believed if r.absent is not None]
+        self.absent += [(r.key, 0) for r in believed if r.zero_needs and r.zero_needs not in family.features]
         self.lifetime = [r.key for r in believed if r.lifetime]
 
     def all_within(self, values: dict[str, Value]) -> bool:

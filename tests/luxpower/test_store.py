@@ -318,6 +318,20 @@ def test_a_0_of_a_bms_that_is_heard_is_one() -> None:
     assert [told[key] for key in OF_PACKS] == [False, False, False, 2, 280, 0.0, "none", 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("model", "cold"), [(("BAAA", 4), None), (("AAAB", 4), 0), (("FAAB", 12), 0), ((None, None), None)]
+)
+def test_0_degrees_of_the_battery_are_none_where_that_is_told_without_a_sensor_too(
+    model: tuple[str | None, int | None], cold: int | None
+) -> None:
+    for word, expected in ((0, cold), (12, 12), (0xFFFB, -5), (127, None)):
+        store = inputs(family_of(*model))
+        store.take(block(0, 40, HYBRID), 0.0)
+        assert store.take(block(40, 40, {64: 28, 67: word}), 0.0) == ()
+        assert seen(store, 0.0).values["t_bat"] == expected
+        assert seen(store, 0.0).values["t_inner"] == 28
+
+
 @pytest.mark.parametrize(("register", "word"), [(5, 101), (5, 255), (4, 0xFFFF), (10, 0xFFFF), (27, 61_000)])
 def test_a_frame_with_an_impossible_core_value_is_refused_whole(register: int, word: int) -> None:
     store = inputs()
