@@ -89,6 +89,8 @@ AC_VOLTS, PV_VOLTS, BUS_VOLTS, BATTERY_VOLTS, CELL_VOLTS = (0, 500), (0, 1100), 
 HERTZ, WATTS, WATTS_2WAY, CELSIUS = (0, 100), (0, 60_000), (-32_000, 32_000), (-60, 150)
 AMPERES, BATTERY_AMPERES, LIMIT_AMPERES, HUNDRED = (0, 400), (-1000, 1000), (0, 600), (0, 100)
 DAY_KWH, LIFETIME_KWH = (0, 2000), (0, 10_000_000)
+WATTS_1WAY = (0, 32_000)
+"""Where nobody is sure that there is no sign: what a negative one would look like is not believed."""
 
 BMS, CELLS = "bat_capacity", "max_cell_voltage"
 """What is 0 where an inverter tells nothing of the battery's packs, or of their cells: an LXP 3600 ACS told the limits
@@ -222,7 +224,7 @@ INPUT_ROWS = (
     Row("e_eps_l2_day", ENERGY_DAY, "EPS energy L2 today", 134, u16, 10, within=DAY_KWH, needs=SPLIT),
     Row("e_eps_l1_all", ENERGY_TOTAL, "EPS energy L1", 135, u32, 10, within=LIFETIME_KWH, needs=SPLIT),
     Row("e_eps_l2_all", ENERGY_TOTAL, "EPS energy L2", 137, u32, 10, within=LIFETIME_KWH, needs=SPLIT),
-    Row("q_inv", REACTIVE_POWER, "Inverter reactive power", 139, within=WATTS, level=HIDDEN),  # unconfirmed: sign
+    Row("q_inv", REACTIVE_POWER, "Inverter reactive power", 139, within=WATTS_1WAY, level=HIDDEN),  # unconfirmed: sign
     Row("afci_curr_1", CURRENT_MA, "AFCI current 1", 140, level=HIDDEN),
     Row("afci_curr_2", CURRENT_MA, "AFCI current 2", 141, level=HIDDEN),
     Row("afci_curr_3", CURRENT_MA, "AFCI current 3", 142, level=HIDDEN),
@@ -244,7 +246,7 @@ INPUT_ROWS = (
     Row("afci_arc_max_2", PLAIN, "AFCI highest arc word 2", 150, level=HIDDEN),
     Row("afci_arc_max_3", PLAIN, "AFCI highest arc word 3", 151, level=HIDDEN),
     Row("afci_arc_max_4", PLAIN, "AFCI highest arc word 4", 152, level=HIDDEN),
-    Row("p_ac_couple", ACTIVE_POWER, "AC couple power", 153, within=WATTS),  # unconfirmed: sign
+    Row("p_ac_couple", ACTIVE_POWER, "AC couple power", 153, within=WATTS_1WAY),  # unconfirmed: sign
     Row("auto_test_trip_1", PLAIN, "Auto test trip value 1", 154, level=HIDDEN),
     Row("auto_test_trip_2", PLAIN, "Auto test trip value 2", 155, level=HIDDEN),
     Row("auto_test_trip_3", PLAIN, "Auto test trip value 3", 156, level=HIDDEN),

@@ -318,6 +318,16 @@ def test_a_0_of_a_bms_that_is_heard_is_one() -> None:
     assert [told[key] for key in OF_PACKS] == [False, False, False, 2, 280, 0.0, "none", 0, 0]
 
 
+@pytest.mark.parametrize(("register", "key"), [(139, "q_inv"), (153, "p_ac_couple")])
+def test_a_power_of_unknown_sign_is_not_believed_where_it_would_be_a_negative_one(register: int, key: str) -> None:
+    store = inputs()
+    store.take(block(0, 40, HYBRID), 0.0)
+    assert store.take(block(120, 40, {register: 6000}), 0.0) == ()
+    assert seen(store, 0.0).values[key] == 6000
+    assert store.take(block(120, 40, {register: 0x10000 - 6000}), 1.0) == (f"{key} 59536",)
+    assert seen(store, 1.0).values[key] is None
+
+
 @pytest.mark.parametrize(
     ("model", "cold"), [(("BAAA", 4), None), (("AAAB", 4), 0), (("FAAB", 12), 0), ((None, None), None)]
 )
