@@ -312,7 +312,11 @@ QPIGS = Inquiry("QPIGS", (
     Token("country_regulation",        TEXT, "Country regulation", text, level=HIDE),
     Token("solar_feed_power",          ACTIVE_POWER, "Solar feed power", level=DIAG),
 ), minimum=17, refused=(22,), more=8, derived=BATTERY_FLOWS, runs_of_spaces=True)
-"""17 fields in P30-2014, 21 in P30-2015, 24 in MAX-2021. 22 fields are PI16's reply of the same name."""
+"""17 fields in P30-2014, 21 in P30-2015, 24 in MAX-2021. 22 fields are PI16's reply of the same name.
+
+A Sorotec Revo [PI30REVO V03] answers in this form, too, but with PV watts for pv1_current and the day's Wh for
+battery_discharge_current, and its QPIRI has the alarm voltage for battery_recharge_voltage. It is not told apart here.
+"""
 
 PI41_QPIGS = replace(QPIGS, rows=tuple(
     replace(row, bits=INVERTER_STATUS) if row.wire_name == "device_status" else row for row in QPIGS.rows
