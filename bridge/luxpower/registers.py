@@ -264,7 +264,7 @@ INPUT_ROWS = (
     Row("auto_test_time_7", DURATION, "Auto test trip time 7", 168, u16, 1000, level=HIDDEN),
     Row("auto_test_time_8", DURATION, "Auto test trip time 8", 169, u16, 1000, level=HIDDEN),
     Row("p_load", ACTIVE_POWER, "Load power", 170, i16, within=WATTS_2WAY),  # unconfirmed: sign; 0 where not filled
-    Row("e_load_day", ENERGY_DAY, "Load energy today", 171, u16, 10, within=DAY_KWH),
+    Row("e_load_day", ENERGY_DAY, "Load energy today", 171, u16, 10, within=DAY_KWH, told_with="e_load_all"),
     Row("e_load_all", ENERGY_TOTAL, "Load energy", 172, u32, 10, within=LIFETIME_KWH, absent=0),  # 0 where not filled
     Row("switch_state", PLAIN, "Switch state word", 174, word, level=HIDDEN),
     Row("eps_switch", FLAG, "EPS switch", 174, bit(8), level=HIDDEN),

@@ -170,6 +170,14 @@ def test_the_days_energy_of_the_house_is_worked_out_where_no_register_tells_it(l
         assert seen(store, start).values["e_house_day"] == (13.0 if known else None), start
 
 
+def test_the_days_energy_of_the_load_is_none_where_the_firmware_counts_no_load() -> None:
+    store = inputs()
+    for at, (load, day, lifetime, told) in enumerate([(363, 0, 0, None), (363, 0, 5000, 0.0), (363, 12, 0, 1.2)]):
+        store.take(block(0, 40, HYBRID | DAY), at)
+        store.take(block(160, 40, {170: load, 171: day, 172: lifetime}), at)
+        assert seen(store, at).values["e_load_day"] == told
+
+
 SUN = {28: 100, 29: 100, 30: 100}
 MORE_SUN = {220: 600, 223: 60, 224: 30_000}
 """What a fourth string gives: 600 W, 6 kWh today, 3000 kWh in all."""
