@@ -387,7 +387,7 @@ HOLD_ROWS = (
     Row("gfci_check", FLAG, "Leakage current check", 21, bit(13), level=HIDDEN),
     Row("dci_check", FLAG, "DC injection check", 21, bit(14), level=HIDDEN),
     Row("feed_in_grid", FLAG, "Feed in to the grid", 21, bit(15)),
-    Row("start_pv_voltage_v", VOLTS, "PV start voltage", 22, u16, 10, level=DIAGNOSTIC),  # unconfirmed: on SNA
+    Row("start_pv_voltage_v", VOLTS, "PV start voltage", 22, u16, 10, level=DIAGNOSTIC, needs=Feature.PV_START),
     Row("connect_time", SECONDS, "Grid connect wait", 23, level=HIDDEN),
     Row("reconnect_time", SECONDS, "Grid reconnect wait", 24, level=HIDDEN),
     Row("connect_voltage_low", VOLTS, "Grid connect voltage, low", 25, u16, 10, level=HIDDEN),
