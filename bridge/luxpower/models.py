@@ -19,7 +19,9 @@ class Feature(Enum):
     THREE_PHASE = "three phases"
     SPLIT_PHASE = "two legs, L1 and L2"
     LEG_APPARENT_POWER = "apparent power of each leg"
+    PV_START = "a PV start voltage in holding register 22; an SNA has 65 there, and others function bits"
     THIRD_STRING = "a third PV string; elsewhere its voltage is a floating input"
+    BATTERY_SENSOR = "a battery temperature that is 0 at 0 °C alone: the LXP 3600 ACS tells 0 without a sensor, too"
     GENERATOR = "a generator input"
     ON_GRID_LOAD = "load power while on grid in input 114"
     SINGLE_FUNCTIONS = "the bits of holding registers 110 and 120 as on small models"
@@ -63,6 +65,8 @@ ACS = ("BAAA", "BAAB")
 """LXP 3600 ACS."""
 SMALL = ("AAAA", "AAAB", *ACS)
 """LXP 3-6K hybrid and LXP 3600 ACS."""
+LB = ("ACAB", "HAAA")
+"""GEN-LB-EU 3-6K and GEB-LB-EU 7-10K."""
 LARGE = ("EAAB", "FAAB")
 """LXP-LB, LXP-EU 12K; also EG4 12kPV, 18kPV and FlexBOSS."""
 OFF_GRID_US = ("CCAA", "CEAA")
@@ -97,8 +101,12 @@ def family_of(code: str | None, device_type: int | None) -> Family:
         features |= {Feature.GENERATOR, Feature.ON_GRID_LOAD}
     else:
         features |= {Feature.SINGLE_FUNCTIONS, Feature.GREEN_MODE}
+    if code not in ACS:
+        features.add(Feature.BATTERY_SENSOR)
     if code not in SMALL and code not in SNA:
         features.add(Feature.THIRD_STRING)
+    if large or code in (*SMALL, *LB):
+        features.add(Feature.PV_START)
     if eg4_hybrid:
         features.add(Feature.GREEN_MODE)
     if eg4_off_grid or eg4_hybrid:

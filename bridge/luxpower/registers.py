@@ -79,7 +79,7 @@ from bridge.luxpower.rows import (
 
 DIAGNOSTIC, HIDDEN = Level.DIAGNOSTIC, Level.HIDDEN
 THREE, SPLIT, LEG_VA = Feature.THREE_PHASE, Feature.SPLIT_PHASE, Feature.LEG_APPARENT_POWER
-GENERATOR, SINGLE = Feature.GENERATOR, Feature.SINGLE_FUNCTIONS
+GENERATOR, SINGLE, BATTERY_SENSOR = Feature.GENERATOR, Feature.SINGLE_FUNCTIONS, Feature.BATTERY_SENSOR
 ENERGY_DAY = ENERGY_TOTAL
 CURRENT_MA = Quantity("mA", "current")
 POWER_FACTOR = Quantity(None, "power_factor", decimals=3)
@@ -89,6 +89,12 @@ AC_VOLTS, PV_VOLTS, BUS_VOLTS, BATTERY_VOLTS, CELL_VOLTS = (0, 500), (0, 1100), 
 HERTZ, WATTS, WATTS_2WAY, CELSIUS = (0, 100), (0, 60_000), (-32_000, 32_000), (-60, 150)
 AMPERES, BATTERY_AMPERES, LIMIT_AMPERES, HUNDRED = (0, 400), (-1000, 1000), (0, 600), (0, 100)
 DAY_KWH, LIFETIME_KWH = (0, 2000), (0, 10_000_000)
+WATTS_1WAY = (0, 32_000)
+"""Where nobody is sure that there is no sign: what a negative one would look like is not believed."""
+
+BMS, CELLS = "bat_capacity", "max_cell_voltage"
+"""What is 0 where an inverter tells nothing of the battery's packs, or of their cells: an LXP 3600 ACS told the limits
+of the BMS and left all else at 0 (celsworth/lxp-bridge read_inputs_80_to_119_ok), another one told packs, no cells."""
 
 # fmt: off
 INPUT_ROWS = (
@@ -148,7 +154,7 @@ INPUT_ROWS = (
     Row("t_inner", TEMPERATURE, "Internal temperature", 64, i16, level=DIAGNOSTIC, within=CELSIUS),
     Row("t_rad_1", TEMPERATURE, "Radiator 1 temperature", 65, i16, level=DIAGNOSTIC, within=CELSIUS),
     Row("t_rad_2", TEMPERATURE, "Radiator 2 temperature", 66, i16, level=DIAGNOSTIC, within=CELSIUS),
-    Row("t_bat", TEMPERATURE, "Battery temperature", 67, i16, within=CELSIUS, absent=127),  # 0 without a sensor on ACS
+    Row("t_bat", TEMPERATURE, "Battery temperature", 67, i16, within=CELSIUS, absent=127, zero_needs=BATTERY_SENSOR),
     Row("runtime", DURATION, "Running time", 69, u32, level=DIAGNOSTIC, within=(0, 2_000_000_000)),
     Row("auto_test", PLAIN, "Auto test word", 71, level=HIDDEN),
     Row("ac_input_flags", PLAIN, "AC input flags", 77, word, level=HIDDEN),
@@ -173,20 +179,22 @@ INPUT_ROWS = (
     Row("bat_status_8", PLAIN, "BMS status word 8", 93, level=HIDDEN),
     Row("bat_status_9", PLAIN, "BMS status word 9", 94, level=HIDDEN),
     Row("bat_status_inv", PLAIN, "Battery status word", 95, word, level=HIDDEN),
-    Row("bat_charge_allowed", FLAG, "Battery allows charging", 95, bit(0), level=DIAGNOSTIC),  # unconfirmed
-    Row("bat_discharge_allowed", FLAG, "Battery allows discharging", 95, bit(1), level=DIAGNOSTIC),  # unconfirmed
-    Row("bat_force_charge", FLAG, "Battery wants a forced charge", 95, bit(5), level=DIAGNOSTIC),  # unconfirmed
-    Row("bat_count", COUNT, "Batteries in parallel", 96, level=DIAGNOSTIC, within=(0, 64)),
+    # unconfirmed: what these bits mean
+    Row("bat_charge_allowed", FLAG, "Battery allows charging", 95, bit(0), level=DIAGNOSTIC, told_with=BMS),
+    Row("bat_discharge_allowed", FLAG, "Battery allows discharging", 95, bit(1), level=DIAGNOSTIC, told_with=BMS),
+    Row("bat_force_charge", FLAG, "Battery wants a forced charge", 95, bit(5), level=DIAGNOSTIC, told_with=BMS),
+    Row("bat_count", COUNT, "Batteries in parallel", 96, level=DIAGNOSTIC, within=(0, 64), absent=0),
     Row("bat_capacity", CAPACITY, "Battery capacity", 97, level=DIAGNOSTIC, within=(0, 30_000), absent=0),
-    Row("bat_current", CURRENT, "Battery current", 98, i16, 10, within=BATTERY_AMPERES),  # unconfirmed: scale on BAAA
-    Row("bms_event_1", ENUM, "BMS fault", 99, codes=BMS_FAULTS, level=DIAGNOSTIC),
+    # unconfirmed: scale on BAAA
+    Row("bat_current", CURRENT, "Battery current", 98, i16, 10, within=BATTERY_AMPERES, told_with=BMS),
+    Row("bms_event_1", ENUM, "BMS fault", 99, codes=BMS_FAULTS, level=DIAGNOSTIC, told_with=BMS),
     Row("bms_event_2", PLAIN, "BMS warning code", 100, level=HIDDEN),
     Row("max_cell_voltage", CELL_VOLTAGE, "Highest cell voltage", 101, u16, 1000, within=CELL_VOLTS, absent=0),
     Row("min_cell_voltage", CELL_VOLTAGE, "Lowest cell voltage", 102, u16, 1000, within=CELL_VOLTS, absent=0),
-    Row("max_cell_temp", TEMPERATURE, "Highest cell temperature", 103, i16, 10, within=CELSIUS),
-    Row("min_cell_temp", TEMPERATURE, "Lowest cell temperature", 104, i16, 10, within=CELSIUS),
+    Row("max_cell_temp", TEMPERATURE, "Highest cell temperature", 103, i16, 10, within=CELSIUS, told_with=CELLS),
+    Row("min_cell_temp", TEMPERATURE, "Lowest cell temperature", 104, i16, 10, within=CELSIUS, told_with=CELLS),
     Row("bms_fw_update_state", PLAIN, "BMS firmware update state", 105, level=HIDDEN),
-    Row("cycle_count", CYCLES, "Battery cycles", 106, level=DIAGNOSTIC, within=(0, 20_000)),
+    Row("cycle_count", CYCLES, "Battery cycles", 106, level=DIAGNOSTIC, within=(0, 20_000), told_with=BMS),
     Row("vbat_inv", VOLTAGE, "Battery voltage at the inverter", 107, u16, 10, within=BATTERY_VOLTS),
     Row("t1", TEMPERATURE, "Temperature 1", 108, i16, 10, level=HIDDEN, within=CELSIUS),  # unconfirmed: sign of 108-112
     Row("t2", TEMPERATURE, "Temperature 2", 109, i16, 10, level=HIDDEN, within=CELSIUS),
@@ -216,7 +224,7 @@ INPUT_ROWS = (
     Row("e_eps_l2_day", ENERGY_DAY, "EPS energy L2 today", 134, u16, 10, within=DAY_KWH, needs=SPLIT),
     Row("e_eps_l1_all", ENERGY_TOTAL, "EPS energy L1", 135, u32, 10, within=LIFETIME_KWH, needs=SPLIT),
     Row("e_eps_l2_all", ENERGY_TOTAL, "EPS energy L2", 137, u32, 10, within=LIFETIME_KWH, needs=SPLIT),
-    Row("q_inv", REACTIVE_POWER, "Inverter reactive power", 139, within=WATTS, level=HIDDEN),  # unconfirmed: sign
+    Row("q_inv", REACTIVE_POWER, "Inverter reactive power", 139, within=WATTS_1WAY, level=HIDDEN),  # unconfirmed: sign
     Row("afci_curr_1", CURRENT_MA, "AFCI current 1", 140, level=HIDDEN),
     Row("afci_curr_2", CURRENT_MA, "AFCI current 2", 141, level=HIDDEN),
     Row("afci_curr_3", CURRENT_MA, "AFCI current 3", 142, level=HIDDEN),
@@ -238,7 +246,7 @@ INPUT_ROWS = (
     Row("afci_arc_max_2", PLAIN, "AFCI highest arc word 2", 150, level=HIDDEN),
     Row("afci_arc_max_3", PLAIN, "AFCI highest arc word 3", 151, level=HIDDEN),
     Row("afci_arc_max_4", PLAIN, "AFCI highest arc word 4", 152, level=HIDDEN),
-    Row("p_ac_couple", ACTIVE_POWER, "AC couple power", 153, within=WATTS),  # unconfirmed: sign
+    Row("p_ac_couple", ACTIVE_POWER, "AC couple power", 153, within=WATTS_1WAY),  # unconfirmed: sign
     Row("auto_test_trip_1", PLAIN, "Auto test trip value 1", 154, level=HIDDEN),
     Row("auto_test_trip_2", PLAIN, "Auto test trip value 2", 155, level=HIDDEN),
     Row("auto_test_trip_3", PLAIN, "Auto test trip value 3", 156, level=HIDDEN),
@@ -256,7 +264,7 @@ INPUT_ROWS = (
     Row("auto_test_time_7", DURATION, "Auto test trip time 7", 168, u16, 1000, level=HIDDEN),
     Row("auto_test_time_8", DURATION, "Auto test trip time 8", 169, u16, 1000, level=HIDDEN),
     Row("p_load", ACTIVE_POWER, "Load power", 170, i16, within=WATTS_2WAY),  # unconfirmed: sign; 0 where not filled
-    Row("e_load_day", ENERGY_DAY, "Load energy today", 171, u16, 10, within=DAY_KWH),
+    Row("e_load_day", ENERGY_DAY, "Load energy today", 171, u16, 10, within=DAY_KWH, told_with="e_load_all"),
     Row("e_load_all", ENERGY_TOTAL, "Load energy", 172, u32, 10, within=LIFETIME_KWH, absent=0),  # 0 where not filled
     Row("switch_state", PLAIN, "Switch state word", 174, word, level=HIDDEN),
     Row("eps_switch", FLAG, "EPS switch", 174, bit(8), level=HIDDEN),
@@ -379,7 +387,7 @@ HOLD_ROWS = (
     Row("gfci_check", FLAG, "Leakage current check", 21, bit(13), level=HIDDEN),
     Row("dci_check", FLAG, "DC injection check", 21, bit(14), level=HIDDEN),
     Row("feed_in_grid", FLAG, "Feed in to the grid", 21, bit(15)),
-    Row("start_pv_voltage_v", VOLTS, "PV start voltage", 22, u16, 10, level=DIAGNOSTIC),  # unconfirmed: on SNA
+    Row("start_pv_voltage_v", VOLTS, "PV start voltage", 22, u16, 10, level=DIAGNOSTIC, needs=Feature.PV_START),
     Row("connect_time", SECONDS, "Grid connect wait", 23, level=HIDDEN),
     Row("reconnect_time", SECONDS, "Grid reconnect wait", 24, level=HIDDEN),
     Row("connect_voltage_low", VOLTS, "Grid connect voltage, low", 25, u16, 10, level=HIDDEN),

@@ -108,6 +108,10 @@ class Row(Field):
     """Inclusive limits; what lies outside cannot be."""
     absent: float | None = field(default=None, kw_only=True)
     """The value that stands for "not reported"."""
+    told_with: str | None = field(default=None, kw_only=True)
+    """Key of what is told along with it: where that is not known, a 0 of this one stands for "not reported", too."""
+    zero_needs: Feature | None = field(default=None, kw_only=True)
+    """On models without this a 0 stands for "not reported", too."""
     needs: Feature | None = field(default=None, kw_only=True)
     core: bool = field(default=False, kw_only=True)
     """Nothing is published before this is known, and a frame in which it cannot be is refused."""
@@ -210,6 +214,7 @@ class Plan:
         self._limited = _getter([key for key, *_ in self.limits])
         self._lowest, self._highest = [limit[1] for limit in self.limits], [limit[2] for limit in self.limits]
         self.absent = [(r.key, r.absent) for r in believed if r.absent is not None]
+        self.absent += [(r.key, 0) for r in believed if r.zero_needs and r.zero_needs not in family.features]
         self.lifetime = [r.key for r in believed if r.lifetime]
 
     def all_within(self, values: dict[str, Value]) -> bool:
@@ -281,6 +286,8 @@ class Table:
         self.told = told
         self.fields: tuple[Field, ...] = (*(f for row in rows for f in row.fields()), *derived, *told)
         self.core = tuple(row.key for row in rows if row.core)
+        self.told_with = tuple((tuple(f.key for f in row.fields()), row.told_with) for row in rows if row.told_with)
+        """Of each row that is told along with another one its keys, and the other's."""
         self.derivations = tuple((row.key, _getter(row.inputs), row.rule) for row in derived)
         """Of each derived value its key, what takes its inputs out of all values, and its rule."""
         self.filled = tuple((row.key, row.filled, row.quantity is ENERGY_TOTAL) for row in derived if row.filled)

@@ -169,6 +169,7 @@ class Store:
         self._leave_out_parts(values, now)
         self._let_stay(values, alive, now)
         self._take_filled(values)
+        self._leave_out_untold(values)
         for told in self._table.told:
             values[told.key] = told.rule(self.family)
         if self._table.core:
@@ -242,6 +243,12 @@ class Store:
             missing = [one for one in late if values[one] is None]
             if missing and (more_may_come or not self._given.isdisjoint(missing)):
                 values[key] = None
+
+    def _leave_out_untold(self, values: dict[str, Value]) -> None:
+        """Take out each 0 beside something that is told along with it and is not: nobody has told that either."""
+        for keys, other in self._table.told_with:
+            if values[other] is None and not values[keys[-1]]:
+                values.update(dict.fromkeys(keys))
 
     def _let_stay(self, values: dict[str, Value], alive: list[Block], now: float) -> None:
         """Put in the last whole sum while its parts are of two cycles: all of them known, and none less than then."""

@@ -23,6 +23,8 @@ KINDS = (LXP_BRIDGE, EXTRA, MPP)
 
 _LEVELS = {"info": "info", "warn": "warning", "warning": "warning", "error": "error", "critical": "error"}
 SERIAL_LENGTH = 10
+REVO = "PI30REVO"
+"""It calls itself PI30, and means other things by some fields."""
 PASSWORD_ADVICE = "better alone in a file: password_file: /etc/solarbridge/mqtt-password"  # noqa: S105 - advice
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _NO_TEXT = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
@@ -274,8 +276,9 @@ def _axpert(draft: Draft, section: Section, name: str) -> dict[str, Any] | None:
     protocol = (section.text("protocol") or "PI30").upper()
     baud = section.whole("baud", 300, 115200)
     section.used |= {"command", "outputs"}
-    if port is None or kind != "mppsolar" or not protocol.startswith(("PI30", "PI41", "PI18")):
-        draft.gone.append(f"{section.place} (line {section.line}): not type mppsolar with PI30, PI41 or PI18.")
+    if port is None or kind != "mppsolar" or not protocol.startswith(("PI30", "PI41", "PI18")) or protocol == REVO:
+        reason = "a Revo is not read" if protocol == REVO else "not type mppsolar with PI30, PI41 or PI18"
+        draft.gone.append(f"{section.place} (line {section.line}): {reason}.")
         section.used |= section.lines.keys()
         return None
     if not port.startswith("/"):

@@ -62,5 +62,5 @@ def _conditions(row: Setter) -> Iterator[str]:
             yield f"{'not above' if equal else 'below'} {high}"
         if row.key == high:
             yield f"{'not below' if equal else 'above'} {low}"
-    if row.by_volts and row.key.endswith("_voltage"):
+    if row.takes_bounds:
         yield "or as `bounds` says"

@@ -312,7 +312,11 @@ QPIGS = Inquiry("QPIGS", (
     Token("country_regulation",        TEXT, "Country regulation", text, level=HIDE),
     Token("solar_feed_power",          ACTIVE_POWER, "Solar feed power", level=DIAG),
 ), minimum=17, refused=(22,), more=8, derived=BATTERY_FLOWS, runs_of_spaces=True)
-"""17 fields in P30-2014, 21 in P30-2015, 24 in MAX-2021. 22 fields are PI16's reply of the same name."""
+"""17 fields in P30-2014, 21 in P30-2015, 24 in MAX-2021. 22 fields are PI16's reply of the same name.
+
+A Sorotec Revo [PI30REVO V03] answers in this form, too, but with PV watts for pv1_current and the day's Wh for
+battery_discharge_current, and its QPIRI has the alarm voltage for battery_recharge_voltage. It is not told apart here.
+"""
 
 PI41_QPIGS = replace(QPIGS, rows=tuple(
     replace(row, bits=INVERTER_STATUS) if row.wire_name == "device_status" else row for row in QPIGS.rows
@@ -579,19 +583,25 @@ QBEQI = Inquiry("QBEQI", _all(DIAG,
 TENTHS = Quantity("V", "voltage", decimals=1)
 """Volts that come as whole tenths."""
 
+
+def _tenths(name: str, words: str) -> Token:
+    """A row of QBMS in tenths of a volt; figures that are no battery's in those, but in volts, are not known."""
+    return Token(f"bms_{name}", TENTHS, words, wire=f"{name}_0v1", divisor=10, limits=(80, 1000), loose=True)
+
+
 QBMS = Inquiry("QBMS", _all(DIAG,
     Token("bms_battery_disconnected",  FLAG, "BMS: battery disconnected", wire="battery_disconnected"),
     Token("bms_battery_percent",       SOC, "BMS: state of charge", wire="battery_percent"),
     Token("bms_force_charge",          FLAG, "BMS: charge forced", wire="force_charge"),
     Token("bms_stop_discharge",        FLAG, "BMS: discharging stopped", wire="stop_discharge"),
     Token("bms_stop_charge",           FLAG, "BMS: charging stopped", wire="stop_charge"),
-    Token("bms_cv_voltage",            TENTHS, "BMS: constant voltage", wire="cv_voltage_0v1", divisor=10),
-    Token("bms_float_voltage",         TENTHS, "BMS: float voltage", wire="float_voltage_0v1", divisor=10),
-    Token("bms_cutoff_voltage",        TENTHS, "BMS: cut-off voltage", wire="cutoff_voltage_0v1", divisor=10),
+    _tenths("cv_voltage",              "BMS: constant voltage"),
+    _tenths("float_voltage",           "BMS: float voltage"),
+    _tenths("cutoff_voltage",          "BMS: cut-off voltage"),
     Token("bms_max_charge_current",    CURRENT, "BMS: maximum charging current", wire="max_charge_current"),
     Token("bms_max_discharge_current", CURRENT, "BMS: maximum discharging current", wire="max_discharge_current"),
 ), twin=True)
-"""Unconfirmed: the layout is PBMS's [MAX-2021], the tenths of a volt are from mpp-solar's sample."""
+"""Unconfirmed: the layout is PBMS's [MAX-2021], which says volts; the tenths of a volt are from mpp-solar's sample."""
 
 _STAGES = coded("charging_stages", "Charging stages", CHARGING_STAGES, shape=r"\d\d", level=DIAG)
 QCST = Inquiry("QCST", (_STAGES,), twin=True)

@@ -61,7 +61,7 @@ class Options(WritableOptions):
         for name in allow:
             if name not in {row.key for row in rows}:
                 yield "allow", f"{name!a} is no setting; {nearest(name, rows)}"
-        in_volts = [row for row in rows if row.by_volts and row.key.endswith("_voltage")]
+        in_volts = [row for row in rows if row.takes_bounds]
         for name, pair in bounds.items():
             if name not in {row.key for row in in_volts}:
                 yield "bounds", f"{name!a} takes no bounds; {nearest(name, in_volts)}"

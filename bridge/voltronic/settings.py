@@ -168,6 +168,11 @@ class Setter(Setting):
             return False
         return self.low is None or (output_volts is not None and (output_volts < LOW_VOLTAGE) is self.low)
 
+    @property
+    def takes_bounds(self) -> bool:
+        """Whether its owner may give bounds of his own: it is in volts that follow the battery's."""
+        return self.by_volts is not None and self.key.endswith("_voltage")
+
     def bounded(self, battery_volts: float | None, bounds: Mapping[str, Sequence[float]]) -> Setter:
         """Return the row with the bounds of a unit: its owner's, or those of the papers for its battery.
 
@@ -180,9 +185,8 @@ class Setter(Setting):
             return replace(self, spelling=self._own(battery_volts, own))
         papers = self.by_volts.get(round(battery_volts or 0))
         if papers is None:
-            raise CommandError(
-                f"no paper gives bounds of {self.key} for a battery of {battery_volts} V; yours can stand under bounds:"
-            )
+            hint = "; yours can stand under bounds:" if self.takes_bounds else ""
+            raise CommandError(f"no paper gives bounds of {self.key} for a battery of {battery_volts} V{hint}")
         return replace(self, spelling=papers)
 
     def _own(self, battery_volts: float, own: Sequence[float]) -> Number:

@@ -250,12 +250,22 @@ def test_the_list_of_what_is_never_changed_is_in_order() -> None:
         (model("ACAB", 1), "ac_charge_current_a", "not on the GEN-LB-EU"),
         (LARGE, "fast_zero_export", "differs between models"),
         (LARGE, "ac_charge_type", "differs between models"),
+        (SNA, "start_pv_voltage_v", "differs between models"),
+        (model("CEAA", 54), "start_pv_voltage_v", "differs between models"),
+        (model(None, None), "start_pv_voltage_v", "differs between models"),
+        (model("ZZZZ", 99), "start_pv_voltage_v", "differs between models"),
     ],
 )
 def test_a_setting_that_a_model_does_not_have_says_so(kind: Model, key: str, words: str) -> None:
     with pytest.raises(CommandError, match=words):
         find(key).for_model(kind)
     assert key not in {one.key for one in settings_of(kind, everything, lambda _: True)}
+
+
+@pytest.mark.parametrize("kind", [ACS, LARGE, EG4, model("ACAB", 1)], ids=lambda kind: kind.code)
+def test_the_pv_start_voltage_is_set_where_register_22_is_known_to_be_that(kind: Model) -> None:
+    row = find("start_pv_voltage_v").for_model(kind)
+    assert row.encode(row.spelling.read("150"), {22: 1200}) == {22: 1500}
 
 
 @pytest.mark.parametrize(

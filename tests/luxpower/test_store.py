@@ -170,6 +170,14 @@ def test_the_days_energy_of_the_house_is_worked_out_where_no_register_tells_it(l
         assert seen(store, start).values["e_house_day"] == (13.0 if known else None), start
 
 
+def test_the_days_energy_of_the_load_is_none_where_the_firmware_counts_no_load() -> None:
+    store = inputs()
+    for at, (load, day, lifetime, told) in enumerate([(363, 0, 0, None), (363, 0, 5000, 0.0), (363, 12, 0, 1.2)]):
+        store.take(block(0, 40, HYBRID | DAY), at)
+        store.take(block(160, 40, {170: load, 171: day, 172: lifetime}), at)
+        assert seen(store, at).values["e_load_day"] == told
+
+
 SUN = {28: 100, 29: 100, 30: 100}
 MORE_SUN = {220: 600, 223: 60, 224: 30_000}
 """What a fourth string gives: 600 W, 6 kWh today, 3000 kWh in all."""
@@ -284,6 +292,62 @@ def test_a_house_that_would_produce_is_not_known() -> None:
 
 
 # what is believed
+
+
+ACS_BMS = {81: 6600, 82: 6600, 83: 535, 84: 400, 107: 527}
+"""All that an LXP 3600 ACS tells of its battery in inputs 80 to 119 (celsworth/lxp-bridge read_inputs_80_to_119_ok)."""
+OF_PACKS = ("bat_charge_allowed", "bat_discharge_allowed", "bat_force_charge", "bat_count", "bat_capacity",
+            "bat_current", "bms_event_1", "bms_event_1_code", "cycle_count")  # fmt: skip
+OF_CELLS = ("max_cell_voltage", "min_cell_voltage", "max_cell_temp", "min_cell_temp")
+
+
+def battery(words: Mapping[int, int]) -> dict[str, Value]:
+    store = inputs(family_of("BAAA", 4))
+    store.take(block(0, 40, HYBRID), 0.0)
+    assert store.take(block(80, 40, words), 0.0) == ()
+    values = seen(store, 0.0).values
+    return {key: values[key] for key in (*OF_PACKS, *OF_CELLS, "max_chg_curr", "vbat_inv")}
+
+
+def test_what_an_inverter_leaves_at_0_since_it_hears_no_packs_is_not_known() -> None:
+    told = battery(ACS_BMS)
+    assert told == {**dict.fromkeys((*OF_PACKS, *OF_CELLS)), "max_chg_curr": 66.0, "vbat_inv": 52.7}
+
+
+def test_what_an_inverter_leaves_at_0_since_it_hears_no_cells_is_not_known() -> None:
+    told = battery({**ACS_BMS, 95: 2, 96: 1, 97: 50, 98: 0xFF4C, 106: 4099})
+    assert [told[key] for key in OF_CELLS] == [None] * 4
+    assert [told[key] for key in OF_PACKS] == [False, True, False, 1, 50, -18.0, "none", 0, 4099]
+
+
+def test_a_0_of_a_bms_that_is_heard_is_one() -> None:
+    told = battery({**ACS_BMS, 96: 2, 97: 280, 101: 3391, 102: 3345})
+    assert [told[key] for key in OF_CELLS] == [3.391, 3.345, 0.0, 0.0]
+    assert [told[key] for key in OF_PACKS] == [False, False, False, 2, 280, 0.0, "none", 0, 0]
+
+
+@pytest.mark.parametrize(("register", "key"), [(139, "q_inv"), (153, "p_ac_couple")])
+def test_a_power_of_unknown_sign_is_not_believed_where_it_would_be_a_negative_one(register: int, key: str) -> None:
+    store = inputs()
+    store.take(block(0, 40, HYBRID), 0.0)
+    assert store.take(block(120, 40, {register: 6000}), 0.0) == ()
+    assert seen(store, 0.0).values[key] == 6000
+    assert store.take(block(120, 40, {register: 0x10000 - 6000}), 1.0) == (f"{key} 59536",)
+    assert seen(store, 1.0).values[key] is None
+
+
+@pytest.mark.parametrize(
+    ("model", "cold"), [(("BAAA", 4), None), (("AAAB", 4), 0), (("FAAB", 12), 0), ((None, None), None)]
+)
+def test_0_degrees_of_the_battery_are_none_where_that_is_told_without_a_sensor_too(
+    model: tuple[str | None, int | None], cold: int | None
+) -> None:
+    for word, expected in ((0, cold), (12, 12), (0xFFFB, -5), (127, None)):
+        store = inputs(family_of(*model))
+        store.take(block(0, 40, HYBRID), 0.0)
+        assert store.take(block(40, 40, {64: 28, 67: word}), 0.0) == ()
+        assert seen(store, 0.0).values["t_bat"] == expected
+        assert seen(store, 0.0).values["t_inner"] == 28
 
 
 @pytest.mark.parametrize(("register", "word"), [(5, 101), (5, 255), (4, 0xFFFF), (10, 0xFFFF), (27, 61_000)])

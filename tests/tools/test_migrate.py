@@ -143,6 +143,12 @@ def test_mpp_solar_makes_one_device_of_each_port(tmp_path: Path) -> None:
     assert (roof.topics.parallel, barn.topics.parallel) == ("power/axpert", None), "which has room for one"
 
 
+def test_a_revo_of_mpp_solar_is_named_and_left_though_it_calls_itself_pi30(tmp_path: Path) -> None:
+    text = MPP.replace("protocol=PI18", "protocol=PI30Revo")
+    assert [one.port for one in read(tmp_path, text).devices] == ["/dev/hidraw0"]  # type: ignore[attr-defined]
+    assert "[barn] (line 21): a Revo is not read" in migrated(tmp_path, text)
+
+
 def test_sections_of_mpp_solar_that_would_be_one_topic_stay_two_inverters(tmp_path: Path) -> None:
     sections = "".join(f"[{name}]\nport=/dev/{name}\n" for name in ("Roof", "roof", "roof-2", "ROOF"))
     config = read(tmp_path, f"[SETUP]\nmqtt_broker=h\n{sections}")

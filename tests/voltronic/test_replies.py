@@ -184,6 +184,16 @@ def test_a_temperature_below_absolute_zero_is_null() -> None:
     assert replies.decode("PI30", "QPIGS", framed(STATUS.replace(" 0036 ", " -012 ")))["heatsink_temperature"] == -12
 
 
+@pytest.mark.parametrize("volts", [("53.6", "53.2", "46.5"), ("054", "053", "046"), ("000", "000", "000")])
+def test_volts_of_a_bms_that_are_none_in_tenths_are_null(volts: tuple[str, str, str]) -> None:
+    text = heard_text(BY_CASE["qbms"])
+    assert " 536 532 465 " in text
+    decoded = PI30["QBMS"].decode(text.replace(" 536 532 465 ", f" {' '.join(volts)} "))
+    values = PI30["QBMS"].publish(decoded)
+    assert [values[f"bms_{key}_voltage"] for key in ("cv", "float", "cutoff")] == [None] * 3
+    assert (values["bms_battery_percent"], values["bms_max_charge_current"]) == (64, 120)
+
+
 def test_a_status_of_another_protocol_is_not_read_by_our_table() -> None:
     with pytest.raises(ProtocolError) as caught:
         QPIGS.decode(" ".join(STATUS.split(" ")[:22]))

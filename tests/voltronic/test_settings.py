@@ -15,6 +15,7 @@ from bridge.settings import NOW, Choice, Clock, Number, Press, Risk, Switch
 from bridge.simulators import axpert_setters
 from bridge.voltronic import frame, pi18
 from bridge.voltronic.inquiries import PI30, PI41
+from bridge.voltronic.options import Options
 from bridge.voltronic.pi18_inquiries import PI18
 from bridge.voltronic.settings import (
     NEVER,
@@ -180,6 +181,14 @@ def test_volts_are_those_of_the_papers_for_the_battery(
 def test_where_no_paper_gives_bounds_nothing_is_taken(key: str, battery: float | None) -> None:
     with pytest.raises(CommandError, match="bounds"):
         row_of(key).bounded(battery, {})
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.by_volts], ids=lambda row: f"{row.key}-{row.kinds[0].name}")
+def test_bounds_of_ones_own_are_proposed_only_where_the_configuration_takes_them(row: Setter) -> None:
+    with pytest.raises(CommandError) as caught:
+        row.bounded(36.0, {})
+    taken = not [words for key, words in Options.conflicts({"bounds": {row.key: (40.0, 50.0)}}) if key == "bounds"]
+    assert ("under bounds:" in str(caught.value)) is taken
 
 
 def test_the_owners_bounds_take_the_place_of_the_papers_but_not_of_all_reason() -> None:
