@@ -296,7 +296,8 @@ class Bank:
         result: Values = {}
         for stack_key, key in k.INHERITED:
             if key.key not in values:
-                told = [number for one in known if (number := stack_key.number(one.values)) is not None]
+                found = [k.inherited(one.values, stack_key, key) for one in known]
+                told = [number for number in found if number is not None]
                 result[key.key] = min(told) if len(told) == 2 else None
         return result
 

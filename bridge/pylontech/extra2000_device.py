@@ -296,7 +296,7 @@ class Extra2000Device(ConsoleReader):
         if k.EACH_CHARGE_LIMIT not in fields and k.EACH_DISCHARGE_LIMIT not in fields:
             return {}
         told = self._units.root_told(time.monotonic())
-        return {key.key: told.get(stack_key.key) for stack_key, key in k.INHERITED if stack_key in fields}
+        return {key.key: k.inherited(told, stack_key, key) for stack_key, key in k.INHERITED if stack_key in fields}
 
     def _bank_reading(self, whole: Reading, where: str) -> Reading | None:
         """Return the message of all modules that live, None until each of them has been read twice, and its cells."""

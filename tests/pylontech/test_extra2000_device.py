@@ -504,6 +504,17 @@ def test_defect_d19_the_limits_of_the_battery_itself_count_where_its_console_tel
     assert (message["Io"]["AllowToCharge"], states(one.readings)[-1]["module_charge_current_limit"]) == (0, 0.0)
 
 
+def test_a_console_that_tells_less_for_the_whole_stack_than_for_each_module_is_believed(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    stated = b"system Recommend chg current: "
+    one.sim.faults.only = b"pwrsys"
+    one.sim.faults.mutate = lambda said: said.replace(stated + b"50000", stated + b"30000")
+    message = until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] < 50.0)
+    assert (message["Info"]["MaxChargeCurrent"], message["Info"]["MaxDischargeCurrent"]) == (30.0, 40.0)
+    assert states(one.readings)[-1]["module_charge_current_limit"] == 25.0
+
+
 def test_a_console_that_tells_limits_of_the_whole_stack_only_leaves_the_configured_ones(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
     lines = re.compile(rb" Recommend (chg|dsg) current +:[^\r]*\r\r\n")
