@@ -525,6 +525,20 @@ def test_a_console_that_tells_limits_of_the_whole_stack_only_leaves_the_configur
     assert states(one.readings)[-1]["charge_current_limit"] == 50.0
 
 
+def test_a_new_module_whose_limit_is_not_told_turns_no_house_dark(rig: Make) -> None:
+    """Chargers go by `pylon`, and a discharge limit of 0 there switches an off-grid house off."""
+    one = rig({"modules": (1, 2), "max_age": 1.0, "identity_interval": 0.0, **COMPATIBLE}, modules=2)
+    one.settle()
+    assert bank(one, 6)["Info"]["MaxDischargeCurrent"] == 40.0
+    one.sim.faults.only, one.sim.faults.mutate = b"pwrsys", lambda said: said.replace(b"Total Num", b"Total Nom")
+    struck = time.monotonic()
+    one.poll_until(lambda _: time.monotonic() > struck + 1.5)
+    one.sim.stack.modules[2].serial = new = "PPTSIM9999000002"
+    one.poll_until(lambda told: states(told, new))
+    messages = on(one.poll_until(lambda told: len(on(told, BANK)) > 3), BANK)
+    assert [message["Info"]["MaxDischargeCurrent"] for message in messages] == [20.0] * len(messages)
+
+
 def test_defect_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:
     one = rig({"modules": (1,), **COMPATIBLE}, modules=1, soc=92.0)
     one.sim.stack.power = 0.0
