@@ -301,9 +301,10 @@ class Extra2000Device(ConsoleReader):
     def _bank_reading(self, whole: Reading, where: str) -> Reading | None:
         """Return the message of all modules that live, None until each of them has been read twice, and its cells.
 
-        Nor where no discharge limit is known: 0 would turn an off-grid house dark.
+        Nor where no discharge limit is known: 0 would turn an off-grid house dark. It is as old as its oldest module.
         """
-        states = self._units.states(time.monotonic())
+        now = time.monotonic()
+        states = self._units.states(now)
         live = {place: state for place, state in states.items() if state is not None}
         cells = [stack.cell_count(state) or 0 for state in live.values()]
         allowed = {place: guard.allowed() for place in live if (guard := self._guard_at(place)) is not None}
@@ -315,7 +316,8 @@ class Extra2000Device(ConsoleReader):
         )
         limits = self._of_all(allowed, self._binding(live), len(states) - len(live))
         message = extra2000.bank_message(states, limits, max(cells), blocking)
-        return None if message is None else _on_topic(whole.unit, message, whole.at, where)
+        oldest = min(at for module in self._units.places.values() if (at := module.alive_at(now)) is not None)
+        return None if message is None else _on_topic(whole.unit, message, oldest, where)
 
     def _guard_at(self, place: str) -> ModuleGuard | None:
         """Return the guard of the module at a place, None until it has been read twice."""

@@ -525,6 +525,19 @@ def test_a_console_that_tells_limits_of_the_whole_stack_only_leaves_the_configur
     assert states(one.readings)[-1]["charge_current_limit"] == 50.0
 
 
+def test_the_message_of_all_modules_is_as_old_as_the_oldest_of_them(rig: Make) -> None:
+    """It must not wait for a broker longer than that one's values are true."""
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    bank(one, 4)
+    one.sim.faults.only, one.sim.faults.silent = b" 2\n", True
+    new = one.poll(4)
+    last = [reading.at for reading in one.readings if reading.unit.path == one.serial(2) and reading.topic is None][-1]
+    newest = [reading.at for reading in new if reading.unit.path == one.serial(1) and reading.topic is None][-1]
+    assert last < newest
+    assert [reading.at for reading in new if reading.topic == BANK][-1] == last
+
+
 def test_a_new_module_whose_limit_is_not_told_turns_no_house_dark(rig: Make) -> None:
     """Chargers go by `pylon`, and a discharge limit of 0 there switches an off-grid house off."""
     one = rig({"modules": (1, 2), "max_age": 1.0, "identity_interval": 0.0, **COMPATIBLE}, modules=2)
