@@ -20,7 +20,17 @@ from typing import TypeAlias
 from bridge import battery as k
 from bridge import summary as s
 from bridge.fields import Field, Reading, Value
-from bridge.guard import Allowed, Limit, Limits, ModuleGuard, before_silence, lowest, still_binding, total_current
+from bridge.guard import (
+    Allowed,
+    Limit,
+    Limits,
+    ModuleGuard,
+    before_silence,
+    discharge_of,
+    lowest,
+    still_binding,
+    total_current,
+)
 from bridge.summary import Values
 
 Readings: TypeAlias = Mapping[tuple[str, str], Reading]
@@ -296,7 +306,8 @@ class Bank:
         result: Values = {}
         for stack_key, key in k.INHERITED:
             if key.key not in values:
-                told = [number for one in known if (number := stack_key.number(one.values)) is not None]
+                found = [k.inherited(one.values, stack_key, key) for one in known]
+                told = [number for number in found if number is not None]
                 result[key.key] = min(told) if len(told) == 2 else None
         return result
 
@@ -385,11 +396,11 @@ class Bank:
         sizes = {name: one.size for name, one in (allowed | gone).items()}
         offline = self._offline(len(live))
         charge = {name: one.charge for name, one in allowed.items()}
-        discharge = {name: _discharge(one) for name, one in allowed.items()}
+        discharge = {name: discharge_of(one) for name, one in allowed.items()}
         bound = still_binding({name: one.charge for name, one in gone.items()}) | charge
         total = total_current(bound, sizes, rules.current_sharing, rules.max_charge_current, offline)
         _put(state, s.CHARGE_CURRENT, s.CHARGE_CURRENT_WHY, total, 1)
-        bound = still_binding({name: _discharge(one) for name, one in gone.items()}) | discharge
+        bound = still_binding({name: discharge_of(one) for name, one in gone.items()}) | discharge
         total = total_current(bound, sizes, rules.current_sharing, rules.max_discharge_current, offline)
         if all(one.discharge is None for one in allowed.values()):
             once = {name: one.told_once for name, one in allowed.items() if one.told_once}
@@ -423,12 +434,6 @@ MOST_CELLS = 24
 """A GX shows no more."""
 
 _NEVER, _LONG_AGO = float("inf"), float("-inf")
-
-
-def _discharge(one: Allowed) -> Limit:
-    """Return a module's discharge limit; one that is not known gives nothing, and binds once it is told."""
-    giving = one.told_once and one.told_once.taking_part()
-    return one.discharge or Limit(0.0, ("discharge limit not known",), apart=True, giving=giving)
 
 
 def _voltage(live: Mapping[str, Allowed], gone: Mapping[str, Allowed]) -> Limit:

@@ -243,3 +243,15 @@ def remaining(values: Mapping[str, Value]) -> float | None:
     if told is not None:
         return told
     return None if soc is None or total is None else soc * total / 100
+
+
+def inherited(stack: Mapping[str, Value], stack_key: Key, key: Key) -> float | None:
+    """Return the limit of INHERITED that a stack states for each of its modules, None when it is not known.
+
+    Of a current never more than its part of what the stack states for all of them together.
+    """
+    each, modules = stack_key.number(stack), MODULES_ONLINE.number(stack)
+    whole = stack.get(key.key)
+    if each is None or stack_key is key or not modules or not isinstance(whole, int | float):
+        return each
+    return min(each, whole / modules)

@@ -519,6 +519,12 @@ def lowest(modules: Mapping[str, Limit]) -> Limit:
     return Limit(value, _reasons({name: one for name, one in modules.items() if one.value == value}, modules))
 
 
+def discharge_of(one: Allowed) -> Limit:
+    """Return a module's discharge limit; one that is not known gives nothing, and binds once it is told."""
+    giving = one.told_once and one.told_once.taking_part()
+    return one.discharge or Limit(0.0, ("discharge limit not known",), apart=True, giving=giving)
+
+
 def before_silence(limit: Limit) -> Limit:
     """Return a limit of a module that fell silent, as one that says so."""
     return Limit(limit.value, tuple(f"{reason} before it fell silent" for reason in limit.reasons))

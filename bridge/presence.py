@@ -36,13 +36,13 @@ class Presence:
         self._lock = threading.Lock()
 
     def fresh(self, reading: Reading) -> None:
-        """Note a good reading; its unit is online from now on."""
+        """Note a good reading; its unit is online from now on. One that is older than the last makes it no older."""
         unit = reading.unit
         with self._lock:
             seen = self._seen.get(unit.path)
             if seen is None:
                 seen = self._seen[unit.path] = _Seen(unit, reading.at, online=False)
-            seen.unit, seen.at = unit, reading.at
+            seen.unit, seen.at = unit, max(seen.at, reading.at)
             if not seen.online:
                 self._turn(seen, online=True)
 

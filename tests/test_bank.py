@@ -326,6 +326,20 @@ def test_limits_that_a_stack_states_for_each_module_hold_where_modules_tell_none
     assert (found.state["charge_voltage_limit"], found.state["discharge_voltage_limit"]) == (51.9, 46.0)
 
 
+def test_a_stack_that_states_less_for_all_its_modules_than_for_each_is_given_no_more_than_that() -> None:
+    rig = Rig("1", "2", expected=2)
+    for place, one in rig.modules.items():
+        rig.modules[place] = without(one, *(key for key in one if "limit" in key or "enable" in key or "fet" in key))
+    root: dict[str, Value] = {"module_charge_current_limit": 10.0, "module_discharge_current_limit": 25.0,
+                              "charge_current_limit": 15.0, "discharge_current_limit": 50.0,
+                              "modules_online": 2, "modules_offline": 0}  # fmt: skip
+    rig.modules["bus", ""] = root
+    found = rig.step(3)
+    assert (found.state["charge_current_limit"], found.state["discharge_current_limit"]) == (15.0, 50.0)
+    root["charge_current_limit"] = 0.0
+    assert rig.step().state["charge_current_limit"] == 0.0
+
+
 def test_a_limit_of_the_stack_needs_two_of_its_readings_like_any_other() -> None:
     rig = Rig("1", expected=1)
     rig.modules["bus", "1"] = without(state(), "charge_current_limit", "discharge_current_limit")

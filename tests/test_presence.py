@@ -55,6 +55,12 @@ def test_a_unit_goes_offline_by_its_own_age_limit(presence: Presence, listener: 
     assert presence.online()
 
 
+def test_a_message_of_older_values_makes_no_unit_older(presence: Presence) -> None:
+    presence.fresh(reading("a"))
+    presence.fresh(reading("a", age=8))
+    assert presence.next_expiry() == pytest.approx(time.monotonic() + 10, abs=0.5)
+
+
 def test_a_unit_that_comes_back_is_online_again(presence: Presence, listener: Listener) -> None:
     presence.fresh(reading("a", age=11))
     presence.expire()

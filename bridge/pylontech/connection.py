@@ -153,17 +153,21 @@ class Line:
         self.doubted |= self._sent - self._heard > MOVED_AFTER
         self._heard = now
         if frame.address != question.address:
-            asked_at = self._owed.pop(frame.address, None)
-            if asked_at is not None:
-                # it does answer, only later than was waited for: be more patient from now on
-                self._slowest = max(self._slowest, min(MOST_PATIENCE, time.monotonic() - asked_at))
+            self._note_late(frame, now)
             self._tally.failed("foreign", f"address {frame.address} answers, {question.address} was asked")
             return False
         info = reply_info(frame, question.address)
         if not question.group and not fits(question.command, info):
+            self._note_late(frame, now)
             self._tally.failed("foreign", f"address {frame.address}: no answer to {question.command:02X}h")
             return False
         return True
+
+    def _note_late(self, frame: Frame, now: float) -> None:
+        """Be more patient from now on with who does answer, only later than was waited for."""
+        asked_at = self._owed.pop(frame.address, None)
+        if asked_at is not None:
+            self._slowest = max(self._slowest, min(MOST_PATIENCE, now - asked_at))
 
     def _note_pace(self, question: Question, frame: Frame, now: float) -> None:
         characters = len(question.request) + 18 + 2 * len(frame.info)

@@ -49,7 +49,7 @@ PWR = (
     t.Column("Curr.St", k.CURRENT_STATE, t.condition),
     t.Column("Temp.St", k.TEMPERATURE_STATE, t.condition),
     t.Column("Coulomb", k.SOC, t.percent),
-    t.Column("Time", _diagnostic("module_time", TEXT, "Module's clock"), t.words),
+    t.Column("Time", Field("module_time", TEXT, "Module's clock", level=HIDDEN), t.words),
     t.Column("B.V.St", k.CELL_VOLTAGE_STATE, t.condition),
     t.Column("B.T.St", k.CELL_TEMPERATURE_STATE, t.condition),
     t.Column("MosTempr", k.MOS_TEMPERATURE, t.milli),

@@ -75,6 +75,7 @@ def cells(lines: Sequence[str]) -> Values:
     columns, rows = _cell_rows(lines, "Battery", BAT_LEAST)
     names = [column.text for column in columns]
     numbers = names[: names.index("Base")] if "Base" in names else []
+    # unconfirmed: that it is the current that a form with one column less lacks
     if numbers not in (["Battery", "Volt", "Curr", "Tempr"], ["Battery", "Volt", "Tempr"]):
         raise ProtocolError("format", f"columns {numbers} before the states")
     values: Values = {}

@@ -26,7 +26,7 @@ ROUNDS_SHARE, OTHERS_SHARE, PROOFS_SHARE = 3.0, 2.0, 6.0
 """Which part of the age limit an answer may take to begin: of a round's own question, of all others, of who is there
 behind a silence. So one of each may be lost, one after the other, before what the round told last is too old."""
 
-CLOCK = Field("clock", TEXT, "Battery's clock", level=Level.DIAGNOSTIC)
+CLOCK = Field("clock", TEXT, "Battery's clock", level=Level.HIDDEN)
 
 Read: TypeAlias = Callable[[Sequence[str], int], Values]
 

@@ -22,7 +22,7 @@ from bridge.config import fixed_topic, option, serial_port, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
-from bridge.guard import Allowed, Limit, Limits, ModuleGuard, still_binding, total_current
+from bridge.guard import Allowed, Limits, ModuleGuard, discharge_of, still_binding, total_current
 from bridge.pylontech import console, console_tasks, extra2000, stack
 from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Reply
@@ -296,15 +296,19 @@ class Extra2000Device(ConsoleReader):
         if k.EACH_CHARGE_LIMIT not in fields and k.EACH_DISCHARGE_LIMIT not in fields:
             return {}
         told = self._units.root_told(time.monotonic())
-        return {key.key: told.get(stack_key.key) for stack_key, key in k.INHERITED if stack_key in fields}
+        return {key.key: k.inherited(told, stack_key, key) for stack_key, key in k.INHERITED if stack_key in fields}
 
     def _bank_reading(self, whole: Reading, where: str) -> Reading | None:
-        """Return the message of all modules that live, None until each of them has been read twice, and its cells."""
-        states = self._units.states(time.monotonic())
+        """Return the message of all modules that live, None until each of them has been read twice, and its cells.
+
+        Nor where no discharge limit is known: 0 would turn an off-grid house dark. It is as old as its oldest module.
+        """
+        now = time.monotonic()
+        states = self._units.states(now)
         live = {place: state for place, state in states.items() if state is not None}
         cells = [stack.cell_count(state) or 0 for state in live.values()]
         allowed = {place: guard.allowed() for place in live if (guard := self._guard_at(place)) is not None}
-        if not live or len(allowed) < len(live) or 0 in cells:
+        if not live or len(allowed) < len(live) or 0 in cells or all(one.discharge is None for one in allowed.values()):
             return None
         blocking = (
             sum(one.charge.value == 0 for one in allowed.values()),
@@ -312,7 +316,8 @@ class Extra2000Device(ConsoleReader):
         )
         limits = self._of_all(allowed, self._binding(live), len(states) - len(live))
         message = extra2000.bank_message(states, limits, max(cells), blocking)
-        return None if message is None else _on_topic(whole.unit, message, whole.at, where)
+        oldest = min(at for module in self._units.places.values() if (at := module.alive_at(now)) is not None)
+        return None if message is None else _on_topic(whole.unit, message, oldest, where)
 
     def _guard_at(self, place: str) -> ModuleGuard | None:
         """Return the guard of the module at a place, None until it has been read twice."""
@@ -336,8 +341,8 @@ class Extra2000Device(ConsoleReader):
         sizes = {place: one.size for place, one in (*allowed.items(), *gone.items())}
         charging = {place: one.charge for place, one in allowed.items()}
         charging |= still_binding({place: one.charge for place, one in gone.items()})
-        giving = {place: one.discharge or Limit(0.0, ("not known",)) for place, one in allowed.items()}
-        giving |= still_binding({place: one.discharge for place, one in gone.items() if one.discharge})
+        giving = {place: discharge_of(one) for place, one in allowed.items()}
+        giving |= still_binding({place: discharge_of(one) for place, one in gone.items()})
         charge = total_current(charging, sizes, limits.current_sharing, limits.max_charge_current, silent)
         discharge = total_current(giving, sizes, limits.current_sharing, limits.max_discharge_current, silent)
         voltage = min(one.voltage.value for one in (*allowed.values(), *gone.values()))

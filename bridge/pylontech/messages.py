@@ -314,7 +314,8 @@ def alarm_group(info: bytes) -> list[Values]:
     """Return the alarms of each module of a group, master first, from the reply to INFO FF.
 
     Modules with a byte behind status 5 are told by the length: it divides by their number and each
-    record starts with the same counts. Raises as `alarm` does, "length" when no reading fits.
+    record starts with the same counts. unconfirmed: that each module of a group has such a byte, not the group one.
+    Raises as `alarm` does, "length" when no reading fits.
     """
     count = _module_count(info)
     size, rest = divmod(len(info) - 2, count)

@@ -347,7 +347,7 @@ class Discovery:
             identity, place.name, unit.title, place.parent, tuple(place.fields.values()),
             settings=tuple(place.settings.values()), controls=tuple(place.controls.values()), energy=place.energy,
             serial=place.serial, manufacturer=unit.manufacturer, model=unit.model, firmware=unit.firmware,
-            root=not place.path,
+            root=not place.path and unit.manufacturer != ha.NAME,
         )  # fmt: skip
 
     def _components(self, place: Place, identity: str) -> Iterable[tuple[str, ha.Component]]:

@@ -84,7 +84,7 @@ class Described:
     model: str | None = None
     firmware: str | None = None
     root: bool = True
-    """Whether it is a configured device itself and so can be asked to refresh."""
+    """Whether it is a configured device itself and so can be asked to refresh. A bank cannot: it reads nothing."""
 
 
 # -- texts and identities ----------------------------------------------------------------------------------------------

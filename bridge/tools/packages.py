@@ -140,7 +140,8 @@ def _described(package: Package, device: str, path: str) -> tuple[ha.Described, 
     described = ha.Described(
         f"{BASE}_package_{device}{f'_{path}' if path else ''}", f"{device}/{path}" if path else device,
         f"{device} {path}" if path else device, "", tuple(fields), settings=tuple(settings.values()),
-        controls=tuple(rows.values()), energy=tuple(_estimated(path, fields)), root=not path,
+        controls=tuple(rows.values()), energy=tuple(_estimated(path, fields)),
+        root=not path and module is not None,
     )  # fmt: skip
     return described, rows
 

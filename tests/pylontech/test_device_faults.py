@@ -244,6 +244,15 @@ def test_b15_a_module_that_is_always_late_is_waited_for(rig: Make) -> None:
     check(one)
 
 
+def test_b15_a_lone_module_that_is_slow_to_measure_is_waited_for(rig: Make) -> None:
+    """Nobody else is asked meanwhile, so what comes late meets the next question to the same module."""
+    one = rig({"turnaround": 0.03, "modules": (2,)}, modules=1)
+    one.poll(3)
+    one.sim.faults.delay, one.sim.faults.only = 0.1, b"~20024642"
+    assert len(states(one.poll(20), one.serial(2))) > 10
+    check(one)
+
+
 def test_b15_an_answer_complete_after_its_deadline_is_dropped(rig: Make) -> None:
     """As after the process was frozen: nobody knows how old that answer is."""
     one = rig(modules=1)

@@ -504,6 +504,17 @@ def test_defect_d19_the_limits_of_the_battery_itself_count_where_its_console_tel
     assert (message["Io"]["AllowToCharge"], states(one.readings)[-1]["module_charge_current_limit"]) == (0, 0.0)
 
 
+def test_a_console_that_tells_less_for_the_whole_stack_than_for_each_module_is_believed(rig: Make) -> None:
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    stated = b"system Recommend chg current: "
+    one.sim.faults.only = b"pwrsys"
+    one.sim.faults.mutate = lambda said: said.replace(stated + b"50000", stated + b"30000")
+    message = until_bank(one, lambda message: message["Info"]["MaxChargeCurrent"] < 50.0)
+    assert (message["Info"]["MaxChargeCurrent"], message["Info"]["MaxDischargeCurrent"]) == (30.0, 40.0)
+    assert states(one.readings)[-1]["module_charge_current_limit"] == 25.0
+
+
 def test_a_console_that_tells_limits_of_the_whole_stack_only_leaves_the_configured_ones(rig: Make) -> None:
     one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
     lines = re.compile(rb" Recommend (chg|dsg) current +:[^\r]*\r\r\n")
@@ -512,6 +523,33 @@ def test_a_console_that_tells_limits_of_the_whole_stack_only_leaves_the_configur
     assert bank(one, 6)["Info"] == {"MaxChargeVoltage": 52.4, "MaxChargeCurrent": 50.0, "MaxDischargeCurrent": 40.0}
     assert "module_charge_current_limit" not in states(one.readings)[-1]
     assert states(one.readings)[-1]["charge_current_limit"] == 50.0
+
+
+def test_the_message_of_all_modules_is_as_old_as_the_oldest_of_them(rig: Make) -> None:
+    """It must not wait for a broker longer than that one's values are true."""
+    one = rig({"modules": (1, 2), **COMPATIBLE}, modules=2)
+    one.settle()
+    bank(one, 4)
+    one.sim.faults.only, one.sim.faults.silent = b" 2\n", True
+    new = one.poll(4)
+    last = [reading.at for reading in one.readings if reading.unit.path == one.serial(2) and reading.topic is None][-1]
+    newest = [reading.at for reading in new if reading.unit.path == one.serial(1) and reading.topic is None][-1]
+    assert last < newest
+    assert [reading.at for reading in new if reading.topic == BANK][-1] == last
+
+
+def test_a_new_module_whose_limit_is_not_told_turns_no_house_dark(rig: Make) -> None:
+    """Chargers go by `pylon`, and a discharge limit of 0 there switches an off-grid house off."""
+    one = rig({"modules": (1, 2), "max_age": 1.0, "identity_interval": 0.0, **COMPATIBLE}, modules=2)
+    one.settle()
+    assert bank(one, 6)["Info"]["MaxDischargeCurrent"] == 40.0
+    one.sim.faults.only, one.sim.faults.mutate = b"pwrsys", lambda said: said.replace(b"Total Num", b"Total Nom")
+    struck = time.monotonic()
+    one.poll_until(lambda _: time.monotonic() > struck + 1.5)
+    one.sim.stack.modules[2].serial = new = "PPTSIM9999000002"
+    one.poll_until(lambda told: states(told, new))
+    messages = on(one.poll_until(lambda told: len(on(told, BANK)) > 3), BANK)
+    assert [message["Info"]["MaxDischargeCurrent"] for message in messages] == [20.0] * len(messages)
 
 
 def test_defect_d20_one_reading_alone_raises_no_limit(rig: Make) -> None:

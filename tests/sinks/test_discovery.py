@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from bridge.bank_options import Bank as BankOptions
 from bridge.config import Mqtt
 from bridge.fields import PERCENT, SOC, VOLTAGE, Channel, Field, Reading, Unit
 from bridge.inbox import Inbox
+from bridge.keeper import Keeper, Watch
 from bridge.settings import Risk, Setting, whole
 from bridge.sinks import discovery as subject
 from bridge.sinks.discovery import SAVE_AGAIN, SETTLED, SPACING, VANISHED, Discovery
@@ -21,6 +23,7 @@ from bridge.sinks.homeassistant import Site
 from bridge.sinks.mqtt import MqttSink
 from bridge.sinks.session import Arrived
 from bridge.statefile import StateFile
+from bridge.transports.base import Stop
 from bridge.voltronic.settings import steps
 from tests.harness import Mosquitto, Recorder, await_true
 from tests.sinks.ha_rules import complaints, expanded
@@ -126,6 +129,15 @@ def test_a_module_and_a_device_whose_names_meet_are_two_devices(home: Home) -> N
         home.tell(unit, device)
     home.go(SETTLED + 3)
     assert announced() == first, "who is who is kept"
+
+
+def test_a_bank_has_no_button_that_nobody_listens_to(home: Home) -> None:
+    bank = Keeper(BankOptions(name="bank", from_=("roof",)), True, Watch("battery/data"), home.sink, [], Stop())
+    home.tell(ROOT)
+    home.tell(bank._unit, "bank")
+    home.go(SETTLED + 3)
+    assert "button_refresh" in home.last("maker_S1")["components"]
+    assert "button_refresh" not in home.last("b_bank")["components"]
 
 
 def test_a_unit_is_announced_once_it_is_settled_and_the_parent_first(home: Home) -> None:

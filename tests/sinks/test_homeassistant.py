@@ -147,6 +147,13 @@ def test_what_is_hidden_is_there_but_disabled() -> None:
     assert made["entity_category"] == "diagnostic"
 
 
+@pytest.mark.parametrize(("title", "key"), [("module", "module_time"), ("stack", "clock")])
+def test_a_battery_s_clock_makes_no_history_before_somebody_wants_it(title: str, key: str) -> None:
+    """Each of its seconds is a new state, for each module."""
+    made = components(described(fields=documented()[f"pylontech: {title} on the console"]))[f"sensor_{key}"]
+    assert (made["entity_category"], made["enabled_by_default"]) == ("diagnostic", False)
+
+
 def test_a_flag_reads_the_words_that_json_becomes() -> None:
     made = components(described(fields=(Field("on", FLAG, "On"),)))["binary_sensor_on"]
     assert (made["payload_on"], made["payload_off"]) == ("True", "False")
