@@ -394,6 +394,11 @@ _STOCK = yaml.resolver.Resolver()
 """How YAML 1.1 would take a plain scalar; only to see which texts need quotes."""
 
 
+def is_nothing(node: yaml.Node) -> bool:
+    """Whether a value stands for none: null, or nothing at all."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS
+
+
 def _is_plain_text(text: str) -> bool:
     tag = _STOCK.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return bool(tag == "tag:yaml.org,2002:str")
