@@ -467,7 +467,7 @@ def _is_literal(arm: Any) -> bool:
 
 def _expected(arms: tuple[Any, ...], rule: Rule) -> str:
     """Say in words what is allowed."""
-    if rule.choices:
+    if rule.choices and not any(get_origin(arm) in (list, tuple) for arm in arms):  # of a list they are its items
         return "one of " + ", ".join(str(choice) for choice in rule.choices)
     return " or ".join(word for arm in arms for word in _words(arm, rule))
 
