@@ -279,6 +279,8 @@ def test_the_question_is_seen_where_the_result_goes_to_a_file(
     [
         (("read", "tow"), 2, "there are one, two"),
         (("read", "one", "limits"), 1, "not there: limits; there are"),
+        (("read", "one/part7"), 1, "one: no reading of 'part7' came; its units that answer: part0\n"),
+        (("read", "two/part7"), 1, "its units that answer: none\n"),
         (("write", "two", "limit", "80", "--yes"), 1, ""),
     ],
 )
