@@ -128,6 +128,8 @@ filled() {
 
 first_config() {
     [ ! -e "$root$config" ] || return 0
+    # on a dry run by who may not look into the folder it seems not to be there
+    [ -z "$dry" ] || [ ! -d "$root$etc" ] || [ -x "$root$etc" ] || return 0
     [ -d "$root$etc" ] || act mkdir -p -m 0750 -- "$root$etc"
     work=$(mktemp)
     cat -- "$here/config.example.yaml" >"$work"

@@ -18,7 +18,19 @@ import yaml
 
 from bridge.devices import SLICES, DeviceOptions, slice_of
 from bridge.errors import ConfigError
-from bridge.options import Reader, Refused, Rule, Secret, Variable, key_of, option, plain, rule_of, secrets_in
+from bridge.options import (
+    Reader,
+    Refused,
+    Rule,
+    Secret,
+    Variable,
+    is_nothing,
+    key_of,
+    option,
+    plain,
+    rule_of,
+    secrets_in,
+)
 
 __all__ = [
     "BankEntry", "Config", "HomeAssistant", "Logging", "Mqtt", "Secret", "Tls",
@@ -256,9 +268,9 @@ class _ConfigReader(Reader):
         if kind not in SLICES:
             raise self.report(entries["type"], f"{place}.type", f"found {kind[:40]!a}; expected one of {known}")
         options = slice_of(kind).Options
-        default_port = next((item.default for item in fields(options) if item.name == "port"), None)
-        for key in ("host" if "host" in entries else "port", "listen", "udp"):
-            self._claim(key, entries, place, default_port)
+        keys = {item.name: item.default for item in fields(options)}
+        for key in ("host", "listen", "udp") if "host" in keys else ("port",):  # a host's port is no cable
+            self._claim(key, entries, place, keys.get("port"))
         return options
 
     def rule(self, cls: Any, item: Field[Any]) -> Rule:
@@ -269,7 +281,7 @@ class _ConfigReader(Reader):
     def _claim(self, key: str, entries: Mapping[str, Any], place: str, default_port: object = None) -> None:
         """Report a name or a port that another device has; the same port under two names is one port."""
         node = entries.get(key)
-        if not isinstance(node, yaml.ScalarNode) or not node.value:
+        if not isinstance(node, yaml.ScalarNode) or not node.value or is_nothing(node):
             return
         value = _real_path(node.value) if node.value.startswith("/") else node.value
         if key == "host":

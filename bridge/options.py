@@ -394,6 +394,11 @@ _STOCK = yaml.resolver.Resolver()
 """How YAML 1.1 would take a plain scalar; only to see which texts need quotes."""
 
 
+def is_nothing(node: yaml.Node) -> bool:
+    """Whether a value stands for none: null, or nothing at all."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS
+
+
 def _is_plain_text(text: str) -> bool:
     tag = _STOCK.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return bool(tag == "tag:yaml.org,2002:str")
@@ -462,7 +467,7 @@ def _is_literal(arm: Any) -> bool:
 
 def _expected(arms: tuple[Any, ...], rule: Rule) -> str:
     """Say in words what is allowed."""
-    if rule.choices:
+    if rule.choices and not any(get_origin(arm) in (list, tuple) for arm in arms):  # of a list they are its items
         return "one of " + ", ".join(str(choice) for choice in rule.choices)
     return " or ".join(word for arm in arms for word in _words(arm, rule))
 

@@ -242,8 +242,13 @@ class Publisher:
     def _refuse(self, command: Command, reason: str) -> None:
         """Answer a command that no device object takes."""
         if isinstance(command, SetSetting | Foreign):
-            unit, setting = ("", command.path) if isinstance(command, Foreign) else (command.unit, command.setting)
-            values = {"id": None, "unit": unit, "setting": setting[:100], "outcome": "refused"}
+            if isinstance(command, Foreign):
+                known_by, unit, setting = None, "", command.path
+            else:
+                from bridge.request import id_in  # most bridges never need it
+
+                known_by, unit, setting = id_in(command.payload), command.unit, command.setting
+            values = {"id": known_by, "unit": unit, "setting": setting[:100], "outcome": "refused"}
             self._answer({**values, "reason": reason}, command.tag)
         elif not isinstance(command, Refresh) and time.monotonic() >= self._refusal_due:
             self._refusal_due = time.monotonic() + TELL_EVERY

@@ -66,6 +66,16 @@ def parse(payload: bytes) -> Request:
     return Request(text)
 
 
+def id_in(payload: bytes) -> str | None:
+    """Return the id that a payload's sender gave, whatever else is wrong with it; None for none."""
+    try:
+        return parse(payload).id
+    except Unfit as err:
+        return err.id
+    except CommandError:
+        return None
+
+
 def _from_object(text: str) -> Request:
     try:
         found = json.loads(

@@ -702,6 +702,26 @@ def test_two_devices_on_a_network_may_have_the_same_port_but_not_the_same_addres
             load(path, {})
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("listen: 4346, port: 8000", "listen: 4347, port: 8000"),  # which is not used there
+        ("host: one, listen: null, udp: ~", "host: other, listen: null, udp: ~"),
+        ("host: null, listen: 4346", "host: null, listen: 4347"),
+    ],
+)
+def test_what_leads_nowhere_is_no_port_that_two_devices_have(tmp_path: Path, more: tuple[str, str]) -> None:
+    entries = [f"  - {{name: d{number}, type: lxp, {one}}}\n" for number, one in enumerate(more)]
+    config = loaded(tmp_path, HEAD + "devices:\n" + "".join(entries))
+    assert loaded(tmp_path, dump(config)) == config, "as `check` shows it"
+
+
+def test_two_sticks_cannot_be_awaited_on_one_port(tmp_path: Path) -> None:
+    entries = "".join(f"  - {{name: d{number}, type: lxp, listen: 4346}}\n" for number in range(2))
+    (found,) = problems(tmp_path, HEAD + "devices:\n" + entries)
+    assert "devices[1].listen: the same port (one bus is one device) as devices[0]" in found
+
+
 @pytest.mark.parametrize("address", ["broker", "broker.lan", "192.168.0.10", "::1", "fe80::1%eth0", "localhost"])
 def test_any_host_name_and_ip_address_is_one(tmp_path: Path, address: str) -> None:
     assert loaded(tmp_path, f"mqtt:\n  host: '{address}'\n{DEVICE}").mqtt.host == address

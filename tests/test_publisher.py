@@ -13,7 +13,7 @@ from bridge.audit import AuditLog
 from bridge.devices import Context
 from bridge.errors import LinkError
 from bridge.fields import Channel, Reading, Unit
-from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh
+from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.ledger import Ledger
 from bridge.publisher import Publisher
 from bridge.statefile import StateFile
@@ -206,6 +206,44 @@ def test_t18_a_flood_of_reads_where_nothing_can_be_read_is_one_line(
     finally:
         one.stop.set()
         one.thread.join(5)
+
+
+class OnlyRead:
+    """A device that takes no commands, as batteries are."""
+
+    interval = 60.0
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def fileno(self) -> None: ...
+
+    def poll(self) -> Iterator[Reading | None]:
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("payload", "known_by"), [(b'{"value": "80", "id": "mine"}', "mine"), (b'{"id": "mine"}', "mine"), (b"80", None)]
+)
+@pytest.mark.parametrize("link", [True, False], ids=["there", "away"])
+def test_a_command_that_no_device_takes_is_answered_to_whom_it_is_from(
+    tmp_path: Path, payload: bytes, known_by: str | None, link: bool
+) -> None:
+    one = Bench(tmp_path / "control")
+    no_link = LinkError("the cable is out")
+    one.publisher._build = lambda _: OnlyRead() if link else (_ for _ in ()).throw(no_link)  # type: ignore[assignment]
+    one.thread.start()
+    try:
+        one.publisher.inbox.put(SetSetting("part", "limit", payload, 0.0, 30.0, tag="tag"))
+        await_true(lambda: one.sink.readings, 5, "an answer")
+    finally:
+        one.stop.set()
+        one.thread.join(5)
+    (answer,) = one.sink.readings
+    assert (answer.channel, answer.tag) == (Channel.RESULT, "tag")
+    told = [answer.values[key] for key in ("id", "unit", "setting", "outcome")]
+    assert told == [known_by, "part", "limit", "refused"]
 
 
 def test_a_flood_of_commands_does_not_stop_the_readings(bench: Callable[..., Bench]) -> None:

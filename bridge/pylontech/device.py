@@ -54,6 +54,8 @@ class Options(DeviceOptions):
     def conflicts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """What does not fit the kind of link."""
         modules = values.get("modules", "auto")
+        if values.get("groups") == ():
+            yield "groups", "found an empty list; expected at least one group"
         if modules == ():
             yield "modules", "found an empty list; expected auto or at least one address"
         if modules == "auto":

@@ -22,7 +22,7 @@ from bridge.config import fixed_topic, option, serial_port, topic
 from bridge.devices import Context, DeviceOptions
 from bridge.errors import NoReply, ProtocolError
 from bridge.fields import Field, Reading, Unit
-from bridge.guard import Allowed, Limits, ModuleGuard, discharge_of, still_binding, total_current
+from bridge.guard import Allowed, Levels, Limits, ModuleGuard, discharge_of, still_binding, total_current
 from bridge.pylontech import console, console_tasks, extra2000, stack
 from bridge.pylontech import values as v
 from bridge.pylontech.console_connection import Reply
@@ -88,6 +88,8 @@ class Options(DeviceOptions):
         if values.get("modules") == ():
             yield "modules", "found an empty list; expected auto or at least one number"
         topics, limits = values.get("topics"), values.get("limits")
+        if limits is not None and limits.alarms != Levels():
+            yield "limits.alarms", "is of no use here: these topics have extra200tomqtt's levels, a bank has its own"
         if topics is None or limits is None or (topics.battery is None and topics.bank is None):
             return
         for name in ("module_charge_current", "module_discharge_current"):

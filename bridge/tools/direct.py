@@ -22,6 +22,11 @@ READY = 20.0
 """Seconds in which a device may learn what it is before a command is given all the same."""
 REOPEN = 1.0
 """Seconds between two attempts to open a device whose link broke."""
+QUIET = 2
+"""Rounds in a row that bring nothing new, after which a device has told all it tells: one may have been spent on a
+question that it refuses."""
+BETWEEN = 0.2
+"""Seconds between two such rounds at most."""
 
 
 SERVICE = (Path("/var/lib/solarbridge"), Path("/data/var/lib/solarbridge"))
@@ -41,6 +46,8 @@ class Direct:
         context = Context(stop=stop, tally=Tally(), beat=lambda: None, records=records)
         self._device: Device = slice_of(options.type).build(options, context)
         self._taken: list[Reading] = []
+        self._known: set[tuple[str, Channel, str]] = set()
+        """Unit, channel and key of every value that was told."""
 
     def __enter__(self) -> Self:
         self._device.open()
@@ -56,22 +63,28 @@ class Direct:
     ) -> list[Reading]:
         """Poll until what was read is enough, or the time is over; return it. Everything is asked at once.
 
-        With `whole` a round that has begun is heard to its end: a device tells its state as soon as there is one, and
-        again when it knows more.
+        With `whole` a round that has begun is heard to its end, and others follow as long as they bring something new:
+        a device tells its state as soon as there is one, and a battery tells what it is rarely asked one by one.
         """
         self._device.refresh()
-        until = time.monotonic() + seconds
+        until, quiet = time.monotonic() + seconds, 0
 
         def that_is_all(taken: list[Reading]) -> bool:
             return time.monotonic() > until if whole else enough(taken)
 
-        while not enough(self._taken) and time.monotonic() < until:
+        def goes_on() -> bool:
+            return time.monotonic() < until and (not enough(self._taken) or (whole and quiet < QUIET))
+
+        while goes_on():
+            before = len(self._known)
             try:
                 self._take(self._device.poll(), that_is_all)
             except NoReply:
                 continue
-            if not enough(self._taken):
-                self._wait(min(self._device.interval, max(0.0, until - time.monotonic())))
+            quiet = quiet + 1 if len(self._known) == before else 0
+            if goes_on():
+                pause = min(self._device.interval, BETWEEN) if whole else self._device.interval
+                self._wait(min(pause, max(0.0, until - time.monotonic())))
         return self._taken
 
     def set(self, command: SetSetting, seconds: float) -> Reading | None:
@@ -122,6 +135,8 @@ class Direct:
         for reading in readings:
             if reading is not None:
                 self._taken.append(reading)
+                place = reading.unit.path, reading.channel
+                self._known.update((*place, key) for key, value in reading.values.items() if value is not None)
             if enough(self._taken):
                 break
 

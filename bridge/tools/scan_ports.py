@@ -20,6 +20,8 @@ from bridge.transports.base import Stop
 
 NAMES = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttySC*", "ttymxc*")
 """Serial ports of adapters and of boards; PCs list ttyS ports that are not there, so those are to be named."""
+ADAPTERS = ("ttyUSB", "ttyACM")
+"""Of these, what is plugged into USB: the system gives each a name that lasts."""
 VOLTRONIC = "0665:5161"
 
 
@@ -39,11 +41,22 @@ class Port:
 
 
 def serial_ports(dev: str = "/dev") -> list[Port]:
-    """Return the serial ports, by their lasting names under serial/by-id where they have one, sorted."""
+    """Return the serial ports, by their lasting names under serial/by-id where they have one, sorted.
+
+    Where an adapter is there without one it has the same name as another, which leads to either of them, as the system
+    has it at the moment: then by the USB sockets they are in, under serial/by-path.
+    """
     folder = Path(dev)
-    named = {os.path.realpath(link): str(link) for link in sorted((folder / "serial/by-id").glob("*"))}
+    named = _named(folder / "serial/by-id")
     nodes = sorted({str(node) for name in NAMES for node in folder.glob(name)} | named.keys())
+    if named and any(node not in named for node in nodes if os.path.basename(node).startswith(ADAPTERS)):
+        named |= _named(folder / "serial/by-path")
     return [Port(named.get(node, node), node) for node in nodes if os.path.exists(node)]
+
+
+def _named(folder: Path) -> dict[str, str]:
+    """Return the links in a folder by where they lead."""
+    return {os.path.realpath(link): str(link) for link in sorted(folder.glob("*"))}
 
 
 def hid_ports(dev: str = "/dev") -> list[Port]:

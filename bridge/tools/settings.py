@@ -106,6 +106,11 @@ def _read(
     config: Config, visitor: Visitor | None, options: DeviceOptions, unit: str, names: Sequence[str], *, as_json: bool
 ) -> int:
     found = _read_directly(config, options) if visitor is None else _read_over_mqtt(visitor, options)
+    if unit and any(name.endswith("state") for name in found) and f"{unit}/state" not in found:
+        there = sorted(name.removesuffix("/state") for name in found if name.endswith("/state"))
+        print(f"{options.name}: no reading of {unit[:60]!a} came; its units that answer: {', '.join(there) or 'none'}",
+              file=sys.stderr)  # fmt: skip
+        return 1
     if unit:
         found = {name: values for name, values in found.items() if name.startswith(f"{unit}/")}
     if not any(name.endswith("state") for name in found):

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.install.rig import (
     tree,
     wheels,
 )
+from tests.rights import NOBODY
 from tests.shared import REPOSITORY
 
 CONFIG = "etc/solarbridge/config.yaml"
@@ -222,6 +224,26 @@ def test_an_image_that_has_booted_before_will_look_for_the_new_user(tmp_path: Pa
     os.utime(root / "usr", ns=(looked.st_atime_ns, looked.st_mtime_ns))
     (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nsolarbridge:x:990:990::/var/lib/solarbridge:\n")
     assert touched not in script(*install).stdout, "the user is there"
+
+
+def test_a_dry_run_without_rights_does_not_say_that_the_configuration_is_replaced() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has a folder that the user without rights may not look into")
+    with tempfile.TemporaryDirectory(prefix="solarbridge-dry-", dir="/tmp") as place:  # which such a user can reach
+        folder = Path(place)
+        folder.chmod(0o755)
+        sources, root = copy_sources(folder / "sources"), folder / "root"
+        (root / CONFIG).parent.mkdir(parents=True, mode=0o750)
+        (root / CONFIG).write_text("mqtt: {host: broker.lan}\n")
+        (root / CONFIG).parent.chmod(0o750)
+        done = subprocess.run(
+            [str(sources / "install.sh"), "--dry-run", "--root", str(root), "--python", "/usr/bin/python3"],
+            capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, cwd="/",
+            user=NOBODY, group=NOBODY, extra_groups=[],
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "would: write" in done.stdout
+    assert "config.yaml" not in done.stdout
 
 
 def test_a_mistaken_call_is_refused_before_anything_is_done(tmp_path: Path) -> None:

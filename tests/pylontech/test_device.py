@@ -858,6 +858,10 @@ def test_addresses_below_the_master_are_refused() -> None:
     assert list(Options.conflicts({"modules": ()}))
 
 
+def test_without_a_group_nobody_would_be_looked_for() -> None:
+    assert [key for key, _ in Options.conflicts({"groups": ()})] == ["groups"]
+
+
 def test_defaults_are_those_of_a_single_group_at_full_speed() -> None:
     options = Options(name="b", type="pylontech", port="/dev/null")
     assert (options.baud, options.groups, options.modules, options.link) == (115200, (0,), "auto", "rs485")

@@ -321,6 +321,9 @@ def test_defect_d6_speed_and_limits_are_configuration(tmp_path: Path) -> None:
     file.write_text(text.replace("module_charge_current: 40, ", ""))
     with pytest.raises(ConfigError, match=r"limits\.module_charge_current: missing"):
         load(file, {})
+    file.write_text(text.replace("{max_charge_voltage", "{alarms: {low_soc: [20, 10]}, max_charge_voltage"))
+    with pytest.raises(ConfigError, match=r"limits\.alarms: is of no use here"):  # the topics have levels of their own
+        load(file, {})
 
 
 def test_defect_d8_every_message_has_the_same_keys(rig: Make) -> None:

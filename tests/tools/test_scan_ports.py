@@ -161,6 +161,24 @@ def test_what_is_plugged_in_is_listed_by_lasting_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_adapters_that_share_a_name_are_listed_by_their_sockets(tmp_path: Path) -> None:
+    """Two with a CH340: the system has one link for both, which leads to the one that came last."""
+    for folder in ("by-id", "by-path"):
+        (tmp_path / "serial" / folder).mkdir(parents=True)
+    for number in range(2):
+        (tmp_path / f"ttyUSB{number}").touch()
+        (tmp_path / f"serial/by-path/usb-0:1.{number}:1.0-port0").symlink_to(f"../../ttyUSB{number}")
+    (tmp_path / "serial/by-id/usb-1a86_USB_Serial-if00-port0").symlink_to("../../ttyUSB1")
+    found = scan_ports.serial_ports(str(tmp_path))
+    assert [port.name.removeprefix(f"{tmp_path}/serial/") for port in found] == [
+        "by-path/usb-0:1.0:1.0-port0", "by-path/usb-0:1.1:1.0-port0",
+    ]  # fmt: skip
+    (tmp_path / "ttyUSB0").unlink()
+    assert [port.name.removeprefix(f"{tmp_path}/serial/") for port in scan_ports.serial_ports(str(tmp_path))] == [
+        "by-id/usb-1a86_USB_Serial-if00-port0"
+    ]
+
+
 def test_inverters_on_usb_are_listed_by_names_that_outlive_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

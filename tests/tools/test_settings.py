@@ -18,6 +18,7 @@ import pytest
 from bridge.errors import LinkError
 from bridge.simulators.axpert import AxpertSimulator
 from bridge.simulators.lxp import LxpSimulator
+from bridge.simulators.pylontech import PylontechSimulator
 from bridge.statefile import StateFile
 from bridge.tools import direct
 from bridge.tools.settings import READING
@@ -301,6 +302,8 @@ def test_the_question_is_seen_where_the_result_goes_to_a_file(
     [
         (("read", "tow"), 2, "there are one, two"),
         (("read", "one", "limits"), 1, "not there: limits; there are"),
+        (("read", "one/part7"), 1, "one: no reading of 'part7' came; its units that answer: part0\n"),
+        (("read", "two/part7"), 1, "its units that answer: none\n"),
         (("write", "two", "limit", "80", "--yes"), 1, ""),
     ],
 )
@@ -386,3 +389,20 @@ def test_an_inverter_without_a_bridge_is_read_to_the_end_of_its_round(tmp_path: 
         state = json.loads(solarbridge(tmp_path, "read", "roof", "--json", "--direct").stdout)["state"]
         assert state["mode"] is not None
         assert state["output_source_priority"] is not None, state
+
+
+def test_a_stack_without_a_bridge_is_read_until_it_has_told_what_is_rarely_asked(tmp_path: Path) -> None:
+    """It is asked for one of these in each round: who made it, its protection levels, the modules' versions."""
+    (tmp_path / "bridge").mkdir()
+    with PylontechSimulator(modules=3, baud=None) as stack:
+        device = {"name": "batteries", "type": "pylontech", "port": stack.port}
+        config = {"mqtt": {"host": "127.0.0.1", "port": free_port()}, "devices": [device]}
+        (tmp_path / "bridge" / "config.yaml").write_text(json.dumps(config))
+        found = json.loads(solarbridge(tmp_path, "read", "batteries", "--json", "--direct").stdout)
+    root = found.pop("state")
+    asked = ("modules_online", "alarm", "charge_current_limit", "manufacturer", "cell_under_voltage_protection")
+    assert [key for key in asked if root[key] is None] == []
+    assert len(found) == 3
+    for state in found.values():
+        told = ("serial", "cell_1_voltage", "cell_fault", "charge_enable", "mainline_version")
+        assert [key for key in told if state[key] is None] == []

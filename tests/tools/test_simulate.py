@@ -28,3 +28,22 @@ def test_a_simulator_serves_until_it_is_told_to_end(arguments: list[str], tmp_pa
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["lxp", "--hour", "24"], 2, "simulate: error: hour must be in 0..23"),
+        (["lxp", "--tcp-port", "70000"], 2, "port must be 0-65535"),
+        (["pylontech", "--link", "/nonexistent/port"], 1, "simulate: "),
+    ],
+    ids=["hour", "port", "link"],
+)
+def test_what_cannot_be_is_said_in_a_line(arguments: list[str], status: int, words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "simulate", *arguments],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

@@ -87,3 +87,8 @@ def test_settings_are_named_and_bounded_by_their_owner(tmp_path: Path) -> None:
 def test_a_misspelled_setting_is_told_its_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"devices\[0\].allow.*did you mean charger_source_priority\?"):
         options(tmp_path, "    port: hid\n    writes: true\n    allow: [charger_source_prioritty]\n")
+
+
+def test_one_word_where_a_list_of_such_belongs_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"also: found a text; expected a list, \[first, second\], of one of Q1"):
+        options(tmp_path, "    port: hid\n    also: Q1\n")
