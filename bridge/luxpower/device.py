@@ -59,6 +59,8 @@ GREETING = 1.0
 """Seconds after connecting in which nothing is asked: what comes then is pushed."""
 ROOM = 2.0
 """Seconds that must be left before the next round for one more slow question."""
+COMMANDS_SHARE = 0.25
+"""For which part of the age limit commands may put off a round."""
 SILENT_POLLING = 45.0
 """Seconds without any whole frame after which an unanswered question means that the stick is gone."""
 SILENT_PASSIVE = 290.0
@@ -311,10 +313,11 @@ class LxpDevice:
         yield from self.asker.listen_until(line.opened_at + GREETING)
         if self._settable is not None and self.datalog is not None:
             yield from self._settable.keep_time()
-        yield from self._answer_commands()
+        yield from self._answer_all()
         try:
-            if self._asking and time.monotonic() >= self._round_due and self.datalog and self.inverters:
+            if self._is_round_due():
                 yield from self._round()
+                yield from self._answer_all()
         finally:
             self._watch(line)
 
@@ -561,8 +564,31 @@ class LxpDevice:
     def _ask_parameter(self, parameter: int) -> Generator[Reading | None, None, Parameter | None]:
         return self.asker.ask_parameter(ReadParameter(self.datalog or "", parameter))
 
+    def _is_round_due(self) -> bool:
+        """Whether to begin a round; it can wait while there are commands, since they expire, but not for long."""
+        known = self.datalog is not None and bool(self.inverters)
+        patience = COMMANDS_SHARE * self._manner.max_age if self._waiting() else 0.0
+        return bool(self._asking) and known and time.monotonic() >= self._round_due + patience
+
+    def _answer_all(self) -> Iterator[Reading | None]:
+        """Do what people asked for until nothing is left that can be done, or a round is due."""
+        yield from self._answer_commands()
+        before = math.inf
+        while 0 < self._waiting() < before and not self._is_round_due():
+            before = self._waiting()
+            yield from self._answer_commands()
+
+    def _waiting(self) -> int:
+        """Return how many commands wait for the line alone, and for no round that would tell the models first."""
+        settable = self._settable.writer.waiting() if self._settable is not None else 0
+        known = list(self.inverters.values())
+        return self._demands.waiting() + (settable if known and self._models_are_known(known) else 0)
+
     def _answer_commands(self) -> Iterator[Reading | None]:
-        """Do what people asked for, between any two questions of our own."""
+        """Read what somebody asked for, and set one thing, between any two questions of our own.
+
+        One of each: more may follow without an end, and what the inverter tells has its turn, too.
+        """
         yield None  # a question may have given nothing to tell, and what they ask for is heard here alone
         yield from self._let_go()
         known = list(self.inverters.values()) if self.datalog is not None else []
