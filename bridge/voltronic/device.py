@@ -129,7 +129,7 @@ class AxpertDevice:
         if isinstance(command, SetSetting):
             yield from self._open_desk().writer.admit(command)
         else:
-            log.warning("%s: an axpert has no registers to read", self._options.name)
+            raise CommandError("an axpert has no registers to read")
 
     def _open_desk(self) -> Desk:
         """Return where settings are written; loaded only where somebody writes, or tries to."""

@@ -10,12 +10,13 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bridge.fields import Channel, Level, Reading
-from bridge.inbox import ReadRegisters, Refresh
+from bridge.inbox import BURST, REFILL, ReadRegisters, Refresh
 from bridge.luxpower import connection
 from bridge.luxpower.blocks import Piece
 from bridge.luxpower.device import LxpDevice, documented_fields
@@ -438,6 +439,25 @@ def test_a_read_is_told_at_once_that_the_stick_is_away() -> None:
         await_true(lambda: house.told(Channel.REGISTERS), 5, "an answer")
         assert house.told(Channel.REGISTERS)[0].values["reason"] == "not connected"
         assert house.sink.presences == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_e1_a_flood_of_reads_has_one_answer_for_the_rest(there: bool) -> None:
+    with ExitStack() as stack:
+        stick = stack.enter_context(eager()) if there else None
+        way = {} if there else {"host": "127.0.0.1", "port": free_port()}
+        house = stack.enter_context(site(stick, interval=60.0, **way))
+        if there:
+            house.await_settings()
+        else:
+            house.await_failure("link")
+        taken, until = 0, time.monotonic() + 1.0
+        while time.monotonic() < until:
+            taken += house.put(ReadRegisters("hold", 21, 1))
+        await_true(lambda: house.told(Channel.RESULT), 5, "one answer for the rest")
+        assert "came faster than they can be taken" in str(house.told(Channel.RESULT)[0].values["reason"])
+        await_true(lambda: len(house.told(Channel.REGISTERS)) == taken, 20, "and one for each that was taken")
+        assert BURST <= taken <= BURST + 20 * REFILL
 
 
 def test_raw_words_are_told_when_wanted(stick: LxpSimulator) -> None:
