@@ -38,7 +38,7 @@ from bridge.luxpower.frame import (
 )
 from bridge.luxpower.inverter import BATTERY_BLOCK, MANUFACTURER, TABLES, Inverter, Totals, documented_fields
 from bridge.luxpower.options import SERIAL, Options, manner_of
-from bridge.luxpower.reader import AT_ONCE, Asker, Asking
+from bridge.luxpower.reader import AT_ONCE, RETRIES, Asker, Asking
 from bridge.transports.base import Link
 from bridge.transports.tcp import ConnectError, Failure, Listener, open_tcp
 from bridge.transports.udp import DatagramLink, open_udp
@@ -344,6 +344,7 @@ class LxpDevice:
         inverter = self._inverter_of(reply)
         if inverter is None:
             return
+        inverter.heard()
         self._own_at, self._heard_own = at, True
         if isinstance(self._link, DatagramLink):
             self._link.pin()
@@ -505,22 +506,29 @@ class LxpDevice:
         started = time.monotonic()
         wanted_now = started - self._round_due > self._asking  # and not as the next in time
         self._round_due = (started if wanted_now else self._round_due) + self._asking
-        answered = False
-        for inverter in list(self.inverters.values()):
+        answered: list[Inverter] = []
+        silent: list[Inverter] = []
+        for inverter in [one for one in self.inverters.values() if one.ask_at <= started]:
             complete = True
             for piece in self._due_inputs(inverter, started):
                 yield from self._ask_model(inverter)
                 reply = yield from self._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, piece)
                 yield from self._answer_commands()
                 if reply is None:
+                    if inverter not in answered:
+                        silent.append(inverter)
                     break  # it would only hold up the others
-                answered = True
+                answered.append(inverter)
                 complete &= isinstance(reply, Registers) or reply.code in UNREADABLE
             else:
                 if complete:
                     yield from inverter.end_round(time.monotonic())
         if not answered:
+            for inverter in self.inverters.values():
+                inverter.heard()  # none of them is to blame: it may be the stick
             raise NoReply("no answer")
+        for inverter in silent:
+            inverter.put_off(time.monotonic(), self._asking)
         yield from self._ask_holds(started + self._asking - ROOM)
 
     def _due_inputs(self, inverter: Inverter, started: float) -> Iterator[Piece]:
@@ -533,7 +541,7 @@ class LxpDevice:
             yield from inverter.battery()
 
     def _ask_holds(self, until: float) -> Iterator[Reading | None]:
-        for inverter in list(self.inverters.values()):
+        for inverter in [one for one in self.inverters.values() if not one.silent]:
             while due := [piece for piece in inverter.holds.pieces if piece.due <= time.monotonic()]:
                 yield from self._ask_hold(inverter, due[0])
                 yield from self._answer_commands()
@@ -603,8 +611,9 @@ class LxpDevice:
         return all(one.known or (late and not one.held) for one in inverters)
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
-        """Ask for one piece; let the plan learn from what comes."""
-        reply = yield from self._ask(inverter.serial, function, piece.first, piece.length)
+        """Ask for one piece; let the plan learn from what comes. One that was silent is not asked three times."""
+        request = Read(self.datalog or "", inverter.serial, function, piece.first, piece.length)
+        reply = yield from self.asker.ask(request, 0 if inverter.silent else RETRIES)
         planned = piece in blocks.pieces
         if isinstance(reply, Refused):
             text = EXCEPTIONS.get(reply.code, f"code {reply.code}")

@@ -264,6 +264,31 @@ def test_a_silent_inverter_does_not_hold_up_the_other() -> None:
         assert asked.count(SECOND.encode()) <= asked.count(SERIAL.encode()) * 3
 
 
+def test_b16_a_silent_inverter_leaves_the_other_its_rate_and_is_back_when_it_answers() -> None:
+    """Rounds are counted at the stick, and held against those of another one whose only inverter answers."""
+
+    def rounds(stick: LxpSimulator) -> int:
+        asked = [(one.inverter, one.function, one.number) for one in list(stick.requests)]
+        return asked.count((SERIAL.encode(), Function.READ_INPUT, 0))
+
+    with ExitStack() as stack:
+        sticks = [stack.enter_context(eager(serials=serials)) for serials in ((SERIAL, SECOND), (SERIAL,))]
+        sticks[0].faults.only, sticks[0].faults.silent = SECOND.encode(), True
+        house = stack.enter_context(site(sticks[0], inverter=(SERIAL, SECOND), interval=0.6))
+        control = stack.enter_context(site(sticks[1], inverter=SERIAL, interval=0.6))
+        asked = lambda: [one.inverter for one in list(sticks[0].requests)].count(SECOND.encode())  # noqa: E731
+        # its first silence costs as much time as three answers may take, once
+        await_true(lambda: asked() >= 3 and rounds(sticks[0]) >= 2, 10, "the first silence")
+        before, since = [rounds(one) for one in sticks], time.monotonic()
+        await_true(lambda: time.monotonic() > since + 6, 10, "some rounds")
+        beside, alone = (rounds(one) - count for one, count in zip(sticks, before, strict=True))
+        assert beside >= 0.95 * alone - 1
+        assert control.states()
+        assert asked() >= 5, "nobody asks it any more"
+        sticks[0].faults.clear()
+        house.await_online(SECOND, 10)
+
+
 def test_battery_packs_are_units_of_their_own() -> None:
     with eager(model="eg4") as one, site(one, packs=True) as house:
         for serial in ("PACK01180001", "PACK01180002"):
