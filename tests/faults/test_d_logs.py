@@ -98,6 +98,22 @@ def test_d13_a_stderr_that_nobody_reads_does_not_block(tmp_path: Path) -> None:
         assert len(os.read(reader, 1 << 20)) > 30_000, "nothing was logged, so nothing was tried"
 
 
+def test_d13_a_terminal_that_nobody_reads_does_not_block(tmp_path: Path) -> None:
+    """As behind a connection of ssh whose other end is asleep."""
+    with ExitStack() as stack:
+        reader, terminal = os.openpty()
+        stack.callback(os.close, reader)
+        site = started(stack, tmp_path, None, "", terminal)
+        site.await_up()
+        say(tmp_path, "one", "chatty")  # it takes no more after a few polls
+        pause(1)
+        assert_serves(site, 2)
+        assert os.get_blocking(terminal), "the terminal is others', too"
+        os.close(terminal)
+        assert site.bridge.stop() == 0
+        assert os.read(reader, 1 << 20), "nothing was logged, so nothing was tried"
+
+
 def test_d13_a_stderr_that_was_closed_does_not_end_it(tmp_path: Path) -> None:
     with ExitStack() as stack:
         reader, writer = os.pipe()
