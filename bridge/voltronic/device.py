@@ -173,10 +173,7 @@ class AxpertDevice:
         else:
             yield from self._ask_fast(self.known.status())
         yield from self._identify()
-        for task in list(self.known.tasks.values()):
-            if task is not self.known.status() and self._is_fast(task) and self._is_due(task):
-                yield from self._ask_fast(task)
-        yield from self._walk()
+        yield from self._ask_others()
         yield from self._slow(started)
         if self._desk is not None:
             yield from self._desk.keep_time()
@@ -372,13 +369,27 @@ class AxpertDevice:
         if contract is not None:
             yield contract
 
+    def _ask_others(self) -> Iterator[Reading | None]:
+        """Ask what is asked in every round beside the status."""
+        for task in list(self.known.tasks.values()):
+            if task is not self.known.status() and self._is_fast(task) and self._is_due(task):
+                yield from self._ask_fast(task)
+        yield from self._walk()
+
     def _slow(self, started: float) -> Iterator[Reading | None]:
-        """Ask the slow questions that are due: all that fit before the next round, one at least."""
+        """Ask the slow questions that are due: all that fit before the next round, one at least.
+
+        Where everything is wanted at once they take many seconds: what every round tells is asked in between.
+        """
         everything, self._everything = self._everything, False
-        asked = 0
+        asked, fast_at = 0, started
         for task in self._due(everything):
             if asked and not everything and time.monotonic() + ROOM > started + self._options.interval:
                 return
+            if everything and time.monotonic() - fast_at > self._age / 2:
+                fast_at = time.monotonic()
+                yield from self._ask_fast(self.known.status())
+                yield from self._ask_others()
             command = self.known.command(task, time.monotonic())
             if command is None or self._asker.out_of_step(task.inquiry) or self._asker.refuses(task.ask.name):
                 continue
