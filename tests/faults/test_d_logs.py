@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_slice import PRELUDE
-from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, assert_rate, configuration, pause, say
+from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, configuration, pause, say
 from tests.harness import Bridge, Mosquitto, Proxy, Recorder, await_true
 from tests.small_disk import mounted, unmount
 
@@ -50,10 +50,9 @@ def started(stack: ExitStack, folder: Path, directory: Path | None, prelude: str
 
 def assert_serves(site: House, seconds: float) -> None:
     began, memory = time.monotonic(), site.bridge.memory_kib()
-    pause(seconds)
-    seen = site.seen("one", began)
-    assert_rate(seen)
-    assert len(seen) >= 0.5 * seconds / INTERVAL
+    with site.keeps_rate("one"):
+        pause(seconds)
+    assert len(site.seen("one", began)) >= 0.5 * seconds / INTERVAL
     assert site.bridge.memory_kib() - memory < MEMORY_GROWTH_KIB
 
 
