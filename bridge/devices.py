@@ -135,7 +135,8 @@ class Obedient(Protocol):
     def obey(self, command: ReadRegisters | SetSetting | Foreign) -> Iterator[Reading | None]:
         """Note a command for the next poll, which comes at once; yield what can be said about it already.
 
-        Called between any two exchanges, and while the port is closed.
+        Called between any two exchanges, and while the port is closed. Raises CommandError for a kind of command that
+        there is no answer to.
         """
 
 

@@ -14,8 +14,8 @@ CAPACITY = 64
 answer gets no queue that grows, and readings go on."""
 
 BURST, REFILL = 32, 4.0
-"""Settings that may come at once, and how many more in each second. Each of them costs an answer and a line on
-disk, even when it is refused; what comes faster is counted and told in one answer."""
+"""Settings that may come at once, and how many more in each second; so many reads of registers beside them. Each costs
+an answer, even when it is refused, and each setting a line on disk; what comes faster is counted and told in one."""
 
 
 class Refresh:
@@ -74,6 +74,25 @@ class Foreign(NamedTuple):
 Command: TypeAlias = Refresh | ReadRegisters | SetSetting | Foreign
 
 
+class _Allowance:
+    """How many commands of one kind are taken."""
+
+    def __init__(self) -> None:
+        self._tokens = float(BURST)
+        self._refilled = time.monotonic()
+
+    def take(self) -> bool:
+        """Return whether one more is taken."""
+        # written by the broker's thread alone, or by a few that now and then lose a token to each other
+        now = time.monotonic()
+        self._tokens = min(BURST, self._tokens + (now - self._refilled) * REFILL)
+        self._refilled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
 class Inbox:
     """A bounded queue any thread may put into, and one thread waits on beside its port.
 
@@ -86,12 +105,11 @@ class Inbox:
         self._wake = Wake()
         self.refused = 0
         """How many commands found the queue full, or came too fast."""
-        self._tokens = float(BURST)
-        self._refilled = time.monotonic()
+        self._settings, self._reads = _Allowance(), _Allowance()
 
     def put(self, item: Command) -> bool:
-        """Queue a command; False (and counted) when the queue is full or settings come too fast."""
-        if len(self._items) >= CAPACITY or (isinstance(item, SetSetting | Foreign) and not self._take_token()):
+        """Queue a command; False (and counted) when the queue is full, or settings or reads come too fast."""
+        if len(self._items) >= CAPACITY or not self._affords(item):
             self.refused += 1
             return False
         self._items.append(item)
@@ -103,23 +121,18 @@ class Inbox:
         self.refused += 1
 
     def affords_answer(self) -> bool:
-        """Take what the answer costs to a command that is refused before it comes here; False (and counted) when such
-        come too fast.
+        """Take what the answer costs to a read that is refused before it comes here; False (and counted) when such come
+        too fast.
         """
-        if self._take_token():
+        if self._reads.take():
             return True
         self.refuse()
         return False
 
-    def _take_token(self) -> bool:
-        # written by the broker's thread alone, or by a few that now and then lose a token to each other
-        now = time.monotonic()
-        self._tokens = min(BURST, self._tokens + (now - self._refilled) * REFILL)
-        self._refilled = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+    def _affords(self, item: Command) -> bool:
+        if isinstance(item, Refresh):
+            return True
+        return (self._reads if isinstance(item, ReadRegisters) else self._settings).take()
 
     def take(self) -> Command | None:
         """Return the oldest command, or None when there is none. For the owning thread only."""

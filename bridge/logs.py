@@ -55,7 +55,7 @@ class StderrHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.dropped = 0
-        self._fd = 2
+        self._fd = _terminal(2) if os.isatty(2) else 2
         self._poller = select.poll()
         try:
             is_socket = stat.S_ISSOCK(os.fstat(self._fd).st_mode)
@@ -63,6 +63,12 @@ class StderrHandler(logging.Handler):
         except OSError:  # closed
             is_socket, self._fd = False, -1
         self._send = _sender(self._fd) if is_socket else None
+
+    def close(self) -> None:
+        if self._fd > 2:
+            os.close(self._fd)
+            self._fd = -1
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -78,8 +84,21 @@ class StderrHandler(logging.Handler):
                 return
             if self._send is not None:
                 self._send(chunk)
-            else:
-                os.write(self._fd, chunk)
+            elif os.write(self._fd, chunk) < len(chunk):
+                self.dropped += 1
+                return
+
+
+def _terminal(fd: int) -> int:
+    """Return a descriptor of our own for a terminal, which does not wait; else the same one.
+
+    One that nobody reads takes some bytes of a line and lets the rest wait: poll() cannot tell how many. It is others',
+    too, so that it must not be told not to wait itself.
+    """
+    try:
+        return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return fd
 
 
 def _sender(fd: int) -> Callable[[bytes], object]:

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 from bridge.backoff import Backoff
 from bridge.damage import Damage
 from bridge.devices import Context, Device, Lasting, Obedient, Patient, Settable, Tally
-from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
+from bridge.errors import CommandError, LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Channel, Reading, Unit, Value
-from bridge.inbox import CAPACITY, Command, Foreign, Inbox, Refresh, SetSetting
+from bridge.inbox import CAPACITY, Command, Foreign, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.presence import Presence
 from bridge.sinks.base import Sink
 from bridge.transports.base import Stop
@@ -167,7 +167,7 @@ class Publisher:
                 if isinstance(command, Refresh):
                     until = 0.0  # nothing else to do: the next open reads everything
                 elif isinstance(self._device, Obedient):
-                    self._tell(self._device.obey(command))
+                    self._pass_on(self._device, command)
                 else:
                     self._refuse(command, "it cannot be reached")
             self._keep_up()
@@ -235,9 +235,15 @@ class Publisher:
         if isinstance(command, Refresh):
             device.refresh()
         elif isinstance(device, Obedient):
-            self._tell(device.obey(command))
+            self._pass_on(device, command)
         else:
             self._refuse(command, "it takes no such command")
+
+    def _pass_on(self, device: Obedient, command: ReadRegisters | SetSetting | Foreign) -> None:
+        try:
+            self._tell(device.obey(command))
+        except CommandError as err:
+            self._refuse(command, str(err))
 
     def _refuse(self, command: Command, reason: str) -> None:
         """Answer a command that no device object takes."""

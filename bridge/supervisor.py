@@ -40,6 +40,10 @@ STACK_SIZE = 512 * 1024
 """Bytes of stack per thread; the default of 8 MiB is only address space, but small machines count it."""
 
 
+FIRST_STEPS = 4 << 20
+"""Bytes that must be free for a thread to be started: its stack, and what it needs to begin."""
+
+
 class Worker(Protocol):
     """The body of a supervised thread."""
 
@@ -143,7 +147,8 @@ class Supervisor:
                 post.thread = _spawn(post.worker)
             except (RuntimeError, MemoryError) as err:  # no room for a thread just now; the others go on
                 pause = post.backoff.pause()
-                log.error("%s: %s; trying again in %.0f s", post.worker.name, err, pause)
+                words = str(err) or "no memory is left for its thread"
+                log.error("%s: %s; trying again in %.0f s", post.worker.name, words, pause)
                 post.restart_at = now + pause
             else:
                 post.restart_at = None
@@ -152,6 +157,7 @@ class Supervisor:
 
 
 def _spawn(worker: Worker) -> threading.Thread:
+    bytes(FIRST_STEPS)  # a thread that finds no memory for its first step would be waited for without an end
     previous = threading.stack_size(STACK_SIZE)
     try:
         # daemon: a thread that hangs in a driver must not keep the program from ending

@@ -230,11 +230,16 @@ class Writer:
 
     # -- carrying them out
 
-    def work(self) -> Wire[None]:
-        """Carry out what was admitted, and settle what a broken link or a power cut left open."""
+    def work(self, most: int = WAITING) -> Wire[None]:
+        """Carry out what was admitted, `most` of it, and settle what a broken link or a power cut left open."""
         yield from self._settle_pending()
-        while self._jobs:
-            yield from self._carry_out(self._jobs.popleft())
+        for _ in range(most):  # others may be admitted meanwhile, on and on
+            if self._jobs:
+                yield from self._carry_out(self._jobs.popleft())
+
+    def waiting(self) -> int:
+        """Return how many commands wait for the line."""
+        return len(self._jobs)
 
     def busy(self) -> bool:
         """Whether there is something for `work` to do."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bridge import inbox as inbox_module
 from bridge import ledger as ledger_module
 from bridge.audit import AuditLog
 from bridge.devices import Context
-from bridge.errors import LinkError
+from bridge.errors import CommandError, LinkError
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import CAPACITY, Inbox, ReadRegisters, Refresh, SetSetting
 from bridge.ledger import Ledger
@@ -190,19 +191,26 @@ def test_an_inbox_is_bounded_and_counts_what_it_refuses() -> None:
     assert sum(1 for _ in iter(inbox.take, None)) == CAPACITY
 
 
+@pytest.mark.parametrize("away", [True, False])
 def test_t18_a_flood_of_reads_where_nothing_can_be_read_is_one_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, away: bool
 ) -> None:
+    def obey(_device: FakeDevice, _command: object) -> Iterator[Reading | None]:
+        raise CommandError("it has no registers")
+
+    monkeypatch.setattr(inbox_module, "BURST", 1_000_000)
+    monkeypatch.setattr(FakeDevice, "obey", obey)
     one = Bench(tmp_path / "control", interval=60)
-    one.say("link")  # there is no device that takes commands
-    one.publisher._build = lambda _: (_ for _ in ()).throw(LinkError("the cable is out"))
+    if away:  # there is no device that takes commands
+        one.publisher._build = lambda _: (_ for _ in ()).throw(LinkError("the cable is out"))
     one.thread.start()
     try:
         taken = 0
         while taken < 200:
             taken += one.publisher.inbox.put(ReadRegisters("hold", 1, 1))
         await_true(lambda: len(one.publisher.inbox) == 0, 5, "all are taken")
-        assert caplog.text.count("it cannot be reached") == 1
+        await_true(lambda: "dev: it " in caplog.text, 5, "a line about it")
+        assert caplog.text.count("it cannot be reached" if away else "it has no registers") == 1
     finally:
         one.stop.set()
         one.thread.join(5)

@@ -36,6 +36,10 @@ class Demands:
         self._ask_parameter = ask_parameter
         self._commands: deque[tuple[float, ReadRegisters]] = deque()
 
+    def waiting(self) -> int:
+        """Return how many commands wait."""
+        return len(self._commands)
+
     def full(self) -> bool:
         """Whether more would wait than the stick can answer."""
         return len(self._commands) >= COMMANDS
@@ -45,20 +49,21 @@ class Demands:
         self._commands.append((time.monotonic(), command))
 
     def answer(self, inverters: Iterable[Inverter]) -> Iterator[Reading | None]:
-        """Carry out what waits, for each of these inverters: those that are known by now."""
-        while self._commands:
-            asked_at, command = self._commands.popleft()
-            known = list(inverters)
-            if time.monotonic() - asked_at > COMMAND_AGE:
-                yield self.refusal(command, "it waited for too long")
-            elif not known:
-                yield self.refusal(command, "the serial numbers are not known yet")
-            else:
-                try:
-                    yield from self._carry_out(command, known)
-                except LinkError as err:  # the command is gone with the link: who asked would hear nothing
-                    yield self.refusal(command, str(err))
-                    raise
+        """Carry out what has waited longest, for each of these inverters: those that are known by now."""
+        if not self._commands:
+            return
+        asked_at, command = self._commands.popleft()
+        known = list(inverters)
+        if time.monotonic() - asked_at > COMMAND_AGE:
+            yield self.refusal(command, "it waited for too long")
+        elif not known:
+            yield self.refusal(command, "the serial numbers are not known yet")
+        else:
+            try:
+                yield from self._carry_out(command, known)
+            except LinkError as err:  # the command is gone with the link: who asked would hear nothing
+                yield self.refusal(command, str(err))
+                raise
 
     def _carry_out(self, command: ReadRegisters, inverters: Iterable[Inverter]) -> Iterator[Reading | None]:
         if command.table == PARAMETER:

@@ -38,7 +38,7 @@ from bridge.luxpower.frame import (
 )
 from bridge.luxpower.inverter import BATTERY_BLOCK, MANUFACTURER, TABLES, Inverter, Totals, documented_fields
 from bridge.luxpower.options import SERIAL, Options, manner_of
-from bridge.luxpower.reader import AT_ONCE, Asker, Asking
+from bridge.luxpower.reader import AT_ONCE, RETRIES, Asker, Asking
 from bridge.transports.base import Link
 from bridge.transports.tcp import ConnectError, Failure, Listener, open_tcp
 from bridge.transports.udp import DatagramLink, open_udp
@@ -59,6 +59,8 @@ GREETING = 1.0
 """Seconds after connecting in which nothing is asked: what comes then is pushed."""
 ROOM = 2.0
 """Seconds that must be left before the next round for one more slow question."""
+COMMANDS_SHARE = 0.25
+"""For which part of the age limit commands may put off a round."""
 SILENT_POLLING = 45.0
 """Seconds without any whole frame after which an unanswered question means that the stick is gone."""
 SILENT_PASSIVE = 290.0
@@ -311,10 +313,11 @@ class LxpDevice:
         yield from self.asker.listen_until(line.opened_at + GREETING)
         if self._settable is not None and self.datalog is not None:
             yield from self._settable.keep_time()
-        yield from self._answer_commands()
+        yield from self._answer_all()
         try:
-            if self._asking and time.monotonic() >= self._round_due and self.datalog and self.inverters:
+            if self._is_round_due():
                 yield from self._round()
+                yield from self._answer_all()
         finally:
             self._watch(line)
 
@@ -341,6 +344,7 @@ class LxpDevice:
         inverter = self._inverter_of(reply)
         if inverter is None:
             return
+        inverter.heard()
         self._own_at, self._heard_own = at, True
         if isinstance(self._link, DatagramLink):
             self._link.pin()
@@ -502,22 +506,29 @@ class LxpDevice:
         started = time.monotonic()
         wanted_now = started - self._round_due > self._asking  # and not as the next in time
         self._round_due = (started if wanted_now else self._round_due) + self._asking
-        answered = False
-        for inverter in list(self.inverters.values()):
+        answered: list[Inverter] = []
+        silent: list[Inverter] = []
+        for inverter in [one for one in self.inverters.values() if one.ask_at <= started]:
             complete = True
             for piece in self._due_inputs(inverter, started):
                 yield from self._ask_model(inverter)
                 reply = yield from self._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, piece)
                 yield from self._answer_commands()
                 if reply is None:
+                    if inverter not in answered:
+                        silent.append(inverter)
                     break  # it would only hold up the others
-                answered = True
+                answered.append(inverter)
                 complete &= isinstance(reply, Registers) or reply.code in UNREADABLE
             else:
                 if complete:
                     yield from inverter.end_round(time.monotonic())
         if not answered:
+            for inverter in self.inverters.values():
+                inverter.heard()  # none of them is to blame: it may be the stick
             raise NoReply("no answer")
+        for inverter in silent:
+            inverter.put_off(time.monotonic(), self._asking)
         yield from self._ask_holds(started + self._asking - ROOM)
 
     def _due_inputs(self, inverter: Inverter, started: float) -> Iterator[Piece]:
@@ -530,7 +541,7 @@ class LxpDevice:
             yield from inverter.battery()
 
     def _ask_holds(self, until: float) -> Iterator[Reading | None]:
-        for inverter in list(self.inverters.values()):
+        for inverter in [one for one in self.inverters.values() if not one.silent]:
             while due := [piece for piece in inverter.holds.pieces if piece.due <= time.monotonic()]:
                 yield from self._ask_hold(inverter, due[0])
                 yield from self._answer_commands()
@@ -561,8 +572,31 @@ class LxpDevice:
     def _ask_parameter(self, parameter: int) -> Generator[Reading | None, None, Parameter | None]:
         return self.asker.ask_parameter(ReadParameter(self.datalog or "", parameter))
 
+    def _is_round_due(self) -> bool:
+        """Whether to begin a round; it can wait while there are commands, since they expire, but not for long."""
+        known = self.datalog is not None and bool(self.inverters)
+        patience = COMMANDS_SHARE * self._manner.max_age if self._waiting() else 0.0
+        return bool(self._asking) and known and time.monotonic() >= self._round_due + patience
+
+    def _answer_all(self) -> Iterator[Reading | None]:
+        """Do what people asked for until nothing is left that can be done, or a round is due."""
+        yield from self._answer_commands()
+        before = math.inf
+        while 0 < self._waiting() < before and not self._is_round_due():
+            before = self._waiting()
+            yield from self._answer_commands()
+
+    def _waiting(self) -> int:
+        """Return how many commands wait for the line alone, and for no round that would tell the models first."""
+        settable = self._settable.writer.waiting() if self._settable is not None else 0
+        known = list(self.inverters.values())
+        return self._demands.waiting() + (settable if known and self._models_are_known(known) else 0)
+
     def _answer_commands(self) -> Iterator[Reading | None]:
-        """Do what people asked for, between any two questions of our own."""
+        """Read what somebody asked for, and set one thing, between any two questions of our own.
+
+        One of each: more may follow without an end, and what the inverter tells has its turn, too.
+        """
         yield None  # a question may have given nothing to tell, and what they ask for is heard here alone
         yield from self._let_go()
         known = list(self.inverters.values()) if self.datalog is not None else []
@@ -577,8 +611,9 @@ class LxpDevice:
         return all(one.known or (late and not one.held) for one in inverters)
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
-        """Ask for one piece; let the plan learn from what comes."""
-        reply = yield from self._ask(inverter.serial, function, piece.first, piece.length)
+        """Ask for one piece; let the plan learn from what comes. One that was silent is not asked three times."""
+        request = Read(self.datalog or "", inverter.serial, function, piece.first, piece.length)
+        reply = yield from self.asker.ask(request, 0 if inverter.silent else RETRIES)
         planned = piece in blocks.pieces
         if isinstance(reply, Refused):
             text = EXCEPTIONS.get(reply.code, f"code {reply.code}")

@@ -26,6 +26,8 @@ MODEL = (7, 8, 19)
 """The holding registers that tell the model."""
 MOST_HELD = 32
 """Frames that are held back at most."""
+LONGEST_PAUSE = 300.0
+"""Seconds before an inverter is asked again that is silent while others answer, at most."""
 PHASES = frozenset({Feature.THREE_PHASE, Feature.SPLIT_PHASE, Feature.LEG_APPARENT_POWER})
 
 TOTALS: tuple[Field, ...] = (
@@ -91,6 +93,20 @@ class Inverter:
         )
 
     @property
+    def silent(self) -> bool:
+        """Whether it gave no answer when it was asked last, while others on its stick did."""
+        return bool(self._pause)
+
+    def heard(self) -> None:
+        """Note a sign of life."""
+        self.ask_at = self._pause = 0.0
+
+    def put_off(self, now: float, first: float) -> None:
+        """Note a silence: it is asked again in `first` seconds, then in twice as many."""
+        self._pause = min(2 * self._pause or first, LONGEST_PAUSE)
+        self.ask_at = now + self._pause
+
+    @property
     def known(self) -> bool:
         """Whether its model was read, or never will be."""
         return self.asked_all or self.model_read
@@ -121,6 +137,7 @@ class Inverter:
 
     def ask_anew(self) -> None:
         """Forget what was refused, and let everything be asked for."""
+        self.heard()
         self.inputs, self.holds = Blocks(INPUTS), Blocks(HOLDS)
         self.has_battery_block = True
 

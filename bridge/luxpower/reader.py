@@ -71,9 +71,9 @@ class Asker:
         for one in heard:
             yield from self._digest(one, False)
 
-    def ask(self, request: Read) -> Asking:
+    def ask(self, request: Read, retries: int = RETRIES) -> Asking:
         """Ask for registers, up to three times; return the answer or None."""
-        for attempt in range(1 + RETRIES):
+        for attempt in range(1 + retries):
             if attempt:
                 yield from self.listen_until(time.monotonic() + RETRY_PAUSE)
             yield from self.listen_until(self._free_at + BETWEEN)

@@ -122,10 +122,10 @@ class Settable:
             inverter.unit = inverter.unit._replace(controls=controls)
 
     def work(self) -> Wire[None]:
-        """Carry out what waits for the line."""
+        """Carry out one command that waits for the line."""
         if self.writer.busy():
             try:
-                yield from self.writer.work()
+                yield from self.writer.work(1)
             finally:
                 for inverter in self._stick.inverters.values():
                     inverter.changes.written()

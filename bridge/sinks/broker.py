@@ -190,10 +190,11 @@ class Broker:
     def run(self) -> None:
         """Connect, serve, and come back after each end, until closed."""
         while not self._closing.is_set():
+            began = time.monotonic()
             ending = self._one_connection()
             if self._closing.is_set():
                 return
-            ending, pause = self._patience.judge(ending)
+            ending, pause = self._patience.judge(ending, time.monotonic() - began)
             if ending.kind == "protocol" or (ending.kind == "unanswered" and not self.connects):
                 self._other_protocol()  # one who has answered before is only away, behind a port forwarder say
                 if self._doubt is None and ending.kind == "unanswered":

@@ -17,6 +17,9 @@ SHORT_LIVED = 15.0
 LARGE = 4096
 """Bytes of a payload from which on a message may be too large for a broker."""
 
+SHORTEST = 1.0
+"""Seconds to wait at least behind an attempt that took long by itself."""
+
 SHORT_LIVES = 3
 """So many of them in a row, each ended by the other side and none refused, and it is no bad luck."""
 
@@ -43,7 +46,8 @@ class Ending(NamedTuple):
 class Patience:
     """Decides how long to wait after each ending.
 
-    Ordinary trouble: 1 to 4 s, so that a broker that is back is found within 5 s even after hours.
+    Ordinary trouble: 1 to 4 s from one attempt to the next, so that a broker that is back is found within 5 s even
+    after hours. Where nothing answers, as where the machine is off, an attempt takes as long by itself.
     A refused login or certificate: 12 s and more, since only a person can mend it. A twin, or a
     broker that ends one connection after the other: growing to minutes, so that two bridges do not
     throw each other out for ever.
@@ -56,8 +60,11 @@ class Patience:
         self._short_lives = 0
         self._suspect: str | None = None
 
-    def judge(self, ending: Ending) -> tuple[Ending, float]:
-        """Return how the connection ended, in the light of those before it, and the seconds to wait now."""
+    def judge(self, ending: Ending, took: float = 0.0) -> tuple[Ending, float]:
+        """Return how the connection ended, in the light of those before it, and the seconds to wait now.
+
+        `took` is for how many seconds it was tried.
+        """
         if ending.lived >= SHORT_LIVED:
             self._ordinary.reset()
             if ending.kind != "taken_over":
@@ -69,15 +76,18 @@ class Patience:
         if ending.kind == "lost" and self._short_lives >= SHORT_LIVES:
             text = "one connection after the other is ended: is a second bridge running with our client id?"
             ending = Ending("taken_over", text, ending.lived)
-        return ending, self._pause(ending)
+        return ending, self._pause(ending, took - ending.lived)
 
-    def _pause(self, ending: Ending) -> float:
+    def _pause(self, ending: Ending, took: float) -> float:
         if ending.kind in ("login", "tls"):
             return self._login.pause()
         self._login.reset()
         if ending.kind == "taken_over":
             return self._quarrel.pause()
-        return 0.2 if ending.kind == "protocol" else self._ordinary.pause()
+        if ending.kind == "protocol":
+            return 0.2
+        pause = self._ordinary.pause()
+        return max(min(pause, SHORTEST), pause - took)
 
     def repeatedly_after(self, ending: Ending, topic: str, size: int) -> bool:
         """Whether a second short-lived connection in a row ended over a large message on the same topic.

@@ -104,7 +104,7 @@ class Desk:
                 yield row
 
     def serve(self, *, first: bool) -> Iterator[Reading | None]:
-        """Carry out what was admitted, and settle what was interrupted; `first` of all in a round."""
+        """Carry out one command that was admitted, and settle what was interrupted; `first` of all in a round."""
         if not self.writer.busy() or self._hands.away() is not None:
             return
         if not self._ratings_known(ask=first):
@@ -112,7 +112,7 @@ class Desk:
             return
         if self.writer.interrupted() and self._hands.known.serial is None:
             yield from self._hands.identify()
-        for reading in self.writer.work():
+        for reading in self.writer.work(1):
             yield from self._tell(reading)
 
     def _ratings_known(self, *, ask: bool) -> bool:

@@ -2,7 +2,8 @@
 
 A round asks the status (QPIGS, GS) first and publishes it at once; then the other fast questions, the units of a
 parallel set, and as many slow questions as fit before the next round is due, one at least. What was refused is
-remembered for an hour, what was not answered is asked again with growing pauses.
+remembered for an hour, what was not answered is asked again with growing pauses. A setting is written between any two
+questions: however many are to be, the status is asked in time.
 
 A value goes into the state topic only while it is younger than the age limit of its question; after that its
 key says null. Identity comes before names: nothing is published under a serial number before the unit on the cable
@@ -12,6 +13,7 @@ gave it, after each opening anew, and (asker.py) after each silence in which the
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 
 ROOM = 1.0
 """Seconds that must be left before the next round for one more slow question."""
+COMMANDS_SHARE = 0.25
+"""For which part of the age limit commands may put off the next status, but for the one before each round."""
 
 
 def documented_fields() -> dict[str, tuple[Field, ...]]:
@@ -125,7 +129,7 @@ class AxpertDevice:
         if isinstance(command, SetSetting):
             yield from self._open_desk().writer.admit(command)
         else:
-            log.warning("%s: an axpert has no registers to read", self._options.name)
+            raise CommandError("an axpert has no registers to read")
 
     def _open_desk(self) -> Desk:
         """Return where settings are written; loaded only where somebody writes, or tries to."""
@@ -137,15 +141,29 @@ class AxpertDevice:
         return self._desk
 
     def poll(self) -> Iterator[Reading | None]:
+        until = time.monotonic() + self._options.interval
         yield from self._serve(first=True)
         for reading in self._round():
             yield reading
-            yield from self._serve(first=False)
+            if self._has_time():
+                yield from self._serve(first=False)
+        yield from self._serve_on(until)
 
     def _serve(self, *, first: bool) -> Iterator[Reading | None]:
-        """Let what is to be set have its turn: before a round, and between any two of its questions."""
+        """Let one command have its turn: before a round, and between any two of its questions."""
         if self._desk is not None:
             yield from self._desk.serve(first=first)
+
+    def _has_time(self) -> bool:
+        """Whether the status is so young that a command may come before it; each of them takes seconds."""
+        return self.known.plan is not None and time.monotonic() - self.known.status().at < self._age * COMMANDS_SHARE
+
+    def _serve_on(self, until: float) -> Iterator[Reading | None]:
+        """Carry out what still waits, until the next round is due: that may be an hour away."""
+        before = math.inf
+        while self._desk is not None and 0 < self._desk.writer.waiting() < before and time.monotonic() < until:
+            before = self._desk.writer.waiting()
+            yield from self._serve(first=False)
 
     def _round(self) -> Iterator[Reading | None]:
         started = time.monotonic()
@@ -155,10 +173,7 @@ class AxpertDevice:
         else:
             yield from self._ask_fast(self.known.status())
         yield from self._identify()
-        for task in list(self.known.tasks.values()):
-            if task is not self.known.status() and self._is_fast(task) and self._is_due(task):
-                yield from self._ask_fast(task)
-        yield from self._walk()
+        yield from self._ask_others()
         yield from self._slow(started)
         if self._desk is not None:
             yield from self._desk.keep_time()
@@ -354,13 +369,27 @@ class AxpertDevice:
         if contract is not None:
             yield contract
 
+    def _ask_others(self) -> Iterator[Reading | None]:
+        """Ask what is asked in every round beside the status."""
+        for task in list(self.known.tasks.values()):
+            if task is not self.known.status() and self._is_fast(task) and self._is_due(task):
+                yield from self._ask_fast(task)
+        yield from self._walk()
+
     def _slow(self, started: float) -> Iterator[Reading | None]:
-        """Ask the slow questions that are due: all that fit before the next round, one at least."""
+        """Ask the slow questions that are due: all that fit before the next round, one at least.
+
+        Where everything is wanted at once they take many seconds: what every round tells is asked in between.
+        """
         everything, self._everything = self._everything, False
-        asked = 0
+        asked, fast_at = 0, started
         for task in self._due(everything):
             if asked and not everything and time.monotonic() + ROOM > started + self._options.interval:
                 return
+            if everything and time.monotonic() - fast_at > self._age / 2:
+                fast_at = time.monotonic()
+                yield from self._ask_fast(self.known.status())
+                yield from self._ask_others()
             command = self.known.command(task, time.monotonic())
             if command is None or self._asker.out_of_step(task.inquiry) or self._asker.refuses(task.ask.name):
                 continue

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_slice import PRELUDE
-from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, assert_rate, configuration, pause, say
+from tests.faults.rig import BASE, INTERVAL, MEMORY_GROWTH_KIB, House, configuration, pause, say
 from tests.harness import Bridge, Mosquitto, Proxy, Recorder, await_true
 from tests.small_disk import mounted, unmount
 
@@ -50,10 +50,9 @@ def started(stack: ExitStack, folder: Path, directory: Path | None, prelude: str
 
 def assert_serves(site: House, seconds: float) -> None:
     began, memory = time.monotonic(), site.bridge.memory_kib()
-    pause(seconds)
-    seen = site.seen("one", began)
-    assert_rate(seen)
-    assert len(seen) >= 0.5 * seconds / INTERVAL
+    with site.keeps_rate("one"):
+        pause(seconds)
+    assert len(site.seen("one", began)) >= 0.5 * seconds / INTERVAL
     assert site.bridge.memory_kib() - memory < MEMORY_GROWTH_KIB
 
 
@@ -96,6 +95,22 @@ def test_d13_a_stderr_that_nobody_reads_does_not_block(tmp_path: Path) -> None:
         assert_serves(site, 2)
         assert site.bridge.stop() == 0
         assert len(os.read(reader, 1 << 20)) > 30_000, "nothing was logged, so nothing was tried"
+
+
+def test_d13_a_terminal_that_nobody_reads_does_not_block(tmp_path: Path) -> None:
+    """As behind a connection of ssh whose other end is asleep."""
+    with ExitStack() as stack:
+        reader, terminal = os.openpty()
+        stack.callback(os.close, reader)
+        site = started(stack, tmp_path, None, "", terminal)
+        site.await_up()
+        say(tmp_path, "one", "chatty")  # it takes no more after a few polls
+        pause(1)
+        assert_serves(site, 2)
+        assert os.get_blocking(terminal), "the terminal is others', too"
+        os.close(terminal)
+        assert site.bridge.stop() == 0
+        assert os.read(reader, 1 << 20), "nothing was logged, so nothing was tried"
 
 
 def test_d13_a_stderr_that_was_closed_does_not_end_it(tmp_path: Path) -> None:

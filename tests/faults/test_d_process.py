@@ -19,7 +19,6 @@ from tests.faults.rig import (
     REPEATS,
     House,
     assert_never_set_back,
-    assert_rate,
     assert_young,
     at_once,
     house,
@@ -48,16 +47,16 @@ def test_d1_a_wall_clock_that_jumps_changes_nothing_but_the_time_stamp(tmp_path:
     with house(tmp_path, prelude=CLOCK, environ={"CLOCK": str(clock)}) as site:
         site.await_up()
         now = time.time()
-        for offset in (3600.0, -3600.0, 10 * YEAR, -10 * YEAR, -now + 60, 0.0):
-            clock.write_text(str(offset))
-            jumped = time.monotonic()
-            pause(0.5)
-            messages = [m for m in site.recorder.on(f"{BASE}/one/state") if m.at > jumped + 0.2]
-            stamps = {b'"ts":null' in m.payload for m in messages}
-            insane = now + offset < 1_767_225_600  # 2026: before it the clock has not been set
-            assert stamps == {insane}, f"time stamps after a jump of {offset} s"
+        with site.keeps_rate("one"):
+            for offset in (3600.0, -3600.0, 10 * YEAR, -10 * YEAR, -now + 60, 0.0):
+                clock.write_text(str(offset))
+                jumped = time.monotonic()
+                pause(0.5)
+                messages = [m for m in site.recorder.on(f"{BASE}/one/state") if m.at > jumped + 0.2]
+                stamps = {b'"ts":null' in m.payload for m in messages}
+                insane = now + offset < 1_767_225_600  # 2026: before it the clock has not been set
+                assert stamps == {insane}, f"time stamps after a jump of {offset} s"
         seen = site.seen("one")
-        assert_rate(seen)
         assert len(seen) >= 0.9 * (seen[-1].count - seen[0].count), "readings were not published"
         assert site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"online"
         assert "offline" not in site.bridge.log()
@@ -201,17 +200,17 @@ def test_d8_a_crashing_reader_is_restarted_and_the_others_go_on(tmp_path: Path) 
     with house(tmp_path, {"one": {}, "two": {}}) as site:
         site.await_up()
         began = time.monotonic()
-        site.say("one", "raise")
-        await_true(lambda: site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"offline", 5, "one offline")
-        crashes = lambda: site.bridge.log().count("crashed, starting it anew")  # noqa: E731
-        await_true(lambda: crashes() >= 2, 5, "it was tried again")
-        pause(0.5)
-        assert crashes() <= 3, "no pause between restarts"
-        site.recorder.wait(f"{BASE}/health", lambda m: b'"crashes":0' not in m.payload.split(b'"two"')[0], 5)
-        lifted = time.monotonic()
-        site.say("one", "ok")
-        site.await_state("one", lifted, 6)
-        assert_rate(site.seen("two", began))
+        with site.keeps_rate("two"):
+            site.say("one", "raise")
+            await_true(lambda: site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"offline", 5, "one offline")
+            crashes = lambda: site.bridge.log().count("crashed, starting it anew")  # noqa: E731
+            await_true(lambda: crashes() >= 2, 5, "it was tried again")
+            pause(0.5)
+            assert crashes() <= 3, "no pause between restarts"
+            site.recorder.wait(f"{BASE}/health", lambda m: b'"crashes":0' not in m.payload.split(b'"two"')[0], 5)
+            lifted = time.monotonic()
+            site.say("one", "ok")
+            site.await_state("one", lifted, 6)
         assert_young(site.seen("two", began))
         availability = site.recorder.on(f"{BASE}/two/availability")
         assert availability[-1].payload == b"online"
@@ -224,15 +223,14 @@ def test_d9_a_hung_reader_starves_the_watchdog_and_the_others_go_on(tmp_path: Pa
         site.await_up()
         assert "READY=1" in manager.lines
         await_true(lambda: "WATCHDOG=1" in manager.lines, 5, "the watchdog is fed")
-        began = time.monotonic()
-        site.say("one", "hang")
-        site.await_log("one: its thread hangs")
-        assert "fake_slice.py" in site.bridge.log(), "the stack of the hung thread"
-        fed = manager.lines.count("WATCHDOG=1")
-        pause(2.3)  # two rounds of the supervisor
-        assert manager.lines.count("WATCHDOG=1") == fed, "fed although a thread hangs"
-        assert site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"offline"
-        assert_rate(site.seen("two", began))
+        with site.keeps_rate("two"):
+            site.say("one", "hang")
+            site.await_log("one: its thread hangs")
+            assert "fake_slice.py" in site.bridge.log(), "the stack of the hung thread"
+            fed = manager.lines.count("WATCHDOG=1")
+            pause(2.3)  # two rounds of the supervisor
+            assert manager.lines.count("WATCHDOG=1") == fed, "fed although a thread hangs"
+            assert site.recorder.on(f"{BASE}/one/availability")[-1].payload == b"offline"
         lifted = time.monotonic()
         site.say("one", "ok")
         await_true(lambda: manager.lines.count("WATCHDOG=1") > fed, 5, "fed again")
@@ -292,14 +290,13 @@ def test_d10_an_mqtt_thread_that_dies_is_started_again(tmp_path: Path) -> None:
     with house(tmp_path, prelude=DIES_ONCE, environ={"DIE": str(die)}) as site:
         site.await_up()
         threads, descriptors = site.bridge.threads(), site.bridge.descriptors()
-        began = time.monotonic()
-        die.touch()
-        site.await_log("mqtt: its thread died")
-        assert "planted" in site.bridge.log()
-        site.await_log("connected to 127.0.0.1", 10)
-        await_true(lambda: len(site.proxy.accepted) == 2, 5, "a second connection")
-        site.await_state("one", time.monotonic(), 5)
-        await_true(lambda: site.recorder.on(f"{BASE}/status")[-1].payload == b"online", 5, "online again")
-        assert_rate(site.seen("one", began - 0.5))
+        with site.keeps_rate("one"):
+            die.touch()
+            site.await_log("mqtt: its thread died")
+            assert "planted" in site.bridge.log()
+            site.await_log("connected to 127.0.0.1", 10)
+            await_true(lambda: len(site.proxy.accepted) == 2, 5, "a second connection")
+            site.await_state("one", time.monotonic(), 5)
+            await_true(lambda: site.recorder.on(f"{BASE}/status")[-1].payload == b"online", 5, "online again")
         assert (site.bridge.threads(), site.bridge.descriptors()) == (threads, descriptors)
         assert site.bridge.stop() == 0

@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.faults.rig import BASE, KEPT, MEMORY_GROWTH_KIB, House, at_once, house, pause, rate
+from tests.faults.rig import BASE, MEMORY_GROWTH_KIB, House, at_once, house, pause
 from tests.harness import Proxy, Recorder, await_true
 
 RESULT = f"{BASE}/one/result"
@@ -303,28 +303,23 @@ def test_d2_and_e13_a_command_that_expires_while_the_process_stands_still_is_ref
 
 def test_e1_a_flood_is_bounded_and_leaves_the_readings_alone(tmp_path: Path) -> None:
     with writable(tmp_path) as site, Recorder(site.broker.port, RESULT) as own:
-        memory = site.bridge.memory_kib()
-        pause(2)
-        begun = time.monotonic()
-        usual = {device: rate(site.seen(device)) for device in ("one", "two")}
-        other = Recorder(site.broker.port, "nothing")
-        last = None
-        for number in range(FLOOD):
-            last = other.client.publish(f"{SET}/limit", str(number % 100), 0)
-            if number % 2000 == 1999:
-                last.wait_for_publish(30)
-        assert last is not None
-        last.wait_for_publish(30)
-        other.close()
-        ended = time.monotonic()
-        publish(site, f"{SET}/volts", b"1")
-        await_true(lambda: any(b"came faster" in m.payload for m in own.messages), 30, "one answer for the rest")
-        until = max(ended, begun + 3)
-        for device in ("one", "two"):
-            after = site.await_state(device, until, 60)
-            before = next(one for one in reversed(site.seen(device)) if one.made <= begun)
-            # the recorder has the whole flood to take, too, and the broker drops states for it: the device counts
-            assert rate([before, after]) >= KEPT * usual[device], f"{device} lost its rate"
+        memory, begun = site.bridge.memory_kib(), time.monotonic()
+        # the recorder has the whole flood to take, too, and the broker drops states for it: the device counts
+        with site.keeps_rate("one", "two"):
+            other = Recorder(site.broker.port, "nothing")
+            last = None
+            for number in range(FLOOD):
+                last = other.client.publish(f"{SET}/limit", str(number % 100), 0)
+                if number % 2000 == 1999:
+                    last.wait_for_publish(30)
+            assert last is not None
+            last.wait_for_publish(30)
+            other.close()
+            ended = time.monotonic()
+            publish(site, f"{SET}/volts", b"1")
+            await_true(lambda: any(b"came faster" in m.payload for m in own.messages), 30, "one answer for the rest")
+            for device in ("one", "two"):
+                site.await_state(device, ended, 60)
         assert site.bridge.memory_kib() - memory < MEMORY_GROWTH_KIB
         assert len(frames(site)) <= 12
         assert len(own.messages) < 200 + (ended - begun) * 6, "not an answer for each"

@@ -119,8 +119,8 @@ class Site:
     def told(self, channel: Channel) -> list[Reading]:
         return [r for r in list(self.sink.readings) if r.channel is channel]
 
-    def put(self, command: Command) -> None:
-        self.publisher.inbox.put(command)
+    def put(self, command: Command) -> bool:
+        return self.publisher.inbox.put(command)
 
     def send(self, setting: str, text: str | bytes, unit: str = "", **more: Any) -> None:
         """Give a command, as if it came on a set topic now."""

@@ -10,12 +10,13 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bridge.fields import Channel, Level, Reading
-from bridge.inbox import ReadRegisters, Refresh
+from bridge.inbox import BURST, REFILL, ReadRegisters, Refresh
 from bridge.luxpower import connection
 from bridge.luxpower.blocks import Piece
 from bridge.luxpower.device import LxpDevice, documented_fields
@@ -263,6 +264,31 @@ def test_a_silent_inverter_does_not_hold_up_the_other() -> None:
         assert asked.count(SECOND.encode()) <= asked.count(SERIAL.encode()) * 3
 
 
+def test_b16_a_silent_inverter_leaves_the_other_its_rate_and_is_back_when_it_answers() -> None:
+    """Rounds are counted at the stick, and held against those of another one whose only inverter answers."""
+
+    def rounds(stick: LxpSimulator) -> int:
+        asked = [(one.inverter, one.function, one.number) for one in list(stick.requests)]
+        return asked.count((SERIAL.encode(), Function.READ_INPUT, 0))
+
+    with ExitStack() as stack:
+        sticks = [stack.enter_context(eager(serials=serials)) for serials in ((SERIAL, SECOND), (SERIAL,))]
+        sticks[0].faults.only, sticks[0].faults.silent = SECOND.encode(), True
+        house = stack.enter_context(site(sticks[0], inverter=(SERIAL, SECOND), interval=0.6))
+        control = stack.enter_context(site(sticks[1], inverter=SERIAL, interval=0.6))
+        asked = lambda: [one.inverter for one in list(sticks[0].requests)].count(SECOND.encode())  # noqa: E731
+        # its first silence costs as much time as three answers may take, once
+        await_true(lambda: asked() >= 3 and rounds(sticks[0]) >= 2, 10, "the first silence")
+        before, since = [rounds(one) for one in sticks], time.monotonic()
+        await_true(lambda: time.monotonic() > since + 6, 10, "some rounds")
+        beside, alone = (rounds(one) - count for one, count in zip(sticks, before, strict=True))
+        assert beside >= 0.95 * alone - 1
+        assert control.states()
+        assert asked() >= 5, "nobody asks it any more"
+        sticks[0].faults.clear()
+        house.await_online(SECOND, 10)
+
+
 def test_battery_packs_are_units_of_their_own() -> None:
     with eager(model="eg4") as one, site(one, packs=True) as house:
         for serial in ("PACK01180001", "PACK01180002"):
@@ -438,6 +464,25 @@ def test_a_read_is_told_at_once_that_the_stick_is_away() -> None:
         await_true(lambda: house.told(Channel.REGISTERS), 5, "an answer")
         assert house.told(Channel.REGISTERS)[0].values["reason"] == "not connected"
         assert house.sink.presences == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_e1_a_flood_of_reads_has_one_answer_for_the_rest(there: bool) -> None:
+    with ExitStack() as stack:
+        stick = stack.enter_context(eager()) if there else None
+        way = {} if there else {"host": "127.0.0.1", "port": free_port()}
+        house = stack.enter_context(site(stick, interval=60.0, **way))
+        if there:
+            house.await_settings()
+        else:
+            house.await_failure("link")
+        taken, until = 0, time.monotonic() + 1.0
+        while time.monotonic() < until:
+            taken += house.put(ReadRegisters("hold", 21, 1))
+        await_true(lambda: house.told(Channel.RESULT), 5, "one answer for the rest")
+        assert "came faster than they can be taken" in str(house.told(Channel.RESULT)[0].values["reason"])
+        await_true(lambda: len(house.told(Channel.REGISTERS)) == taken, 20, "and one for each that was taken")
+        assert BURST <= taken <= BURST + 20 * REFILL
 
 
 def test_raw_words_are_told_when_wanted(stick: LxpSimulator) -> None:

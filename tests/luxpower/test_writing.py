@@ -7,13 +7,14 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge import inbox, ledger
-from bridge.fields import Channel
+from bridge.fields import Channel, Reading
 from bridge.luxpower import timekeeping
 from bridge.luxpower.frame import Function
 from bridge.luxpower.settable_device import _Wires
@@ -526,6 +527,51 @@ def test_e11_broadcasts_and_foreign_frames_confirm_nothing(stick: LxpSimulator, 
 
 
 # -- E12, E13 and restarts
+
+
+# -- E1: commands without an end
+
+
+@pytest.mark.parametrize(
+    ("channel", "command"),
+    [
+        (Channel.RESULT, inbox.SetSetting("", "charge_rate_pct", b"100", 0.0, inf)),  # what it is set to already
+        (Channel.REGISTERS, inbox.ReadRegisters("hold", 64, 1)),
+    ],
+    ids=["settings", "reads"],
+)
+def test_e1_commands_that_follow_each_other_without_an_end_leave_the_readings_their_turn(
+    stick: LxpSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channel: Channel, command: inbox.Command
+) -> None:
+    for limit in ("BURST", "REFILL"):
+        monkeypatch.setattr(inbox, limit, 1e6)
+    with site(stick, tmp_path, **MAY | {"interval": 0.3, "max_age": 2.0}) as house:
+        house.await_settings()
+        take = house.sink.take
+
+        def insatiable(device: str, reading: Reading) -> None:
+            take(device, reading)
+            if reading.channel is channel:
+                house.put(command)
+
+        house.sink.take = insatiable  # type: ignore[method-assign]
+        for _ in range(3):
+            house.put(command)
+        await_true(lambda: len(house.told(channel)) > 20, 10, "they are answered")
+        house.await_more(5)
+        assert not [1 for path, online in house.sink.presences if not online], "it was offline"
+        answered = len(house.told(channel))
+        await_true(lambda: len(house.told(channel)) > answered + 20, 10, "and so are those that follow")
+
+
+def test_a_command_that_waits_for_the_first_round_does_not_put_it_off(tmp_path: Path) -> None:
+    with quiet(model="lxp12k") as stick, site(
+        stick, tmp_path, **MAY | {"interval": 3600.0}, inverter=SERIAL, datalogger=DATALOG
+    ) as house:
+        await_true(lambda: house.device is not None and house.device.connected, 5, "a connection")
+        house.send("charge_rate_pct", "80")
+        house.await_states(1)
+        assert house.await_results(1)[0]["outcome"] == "done"
 
 
 def test_e12_one_register_is_written_once_in_ten_seconds(

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -514,3 +515,23 @@ def test_a_packet_that_the_socket_takes_in_part_arrives_whole_and_before_the_nex
             (f"t/out/{number}", payload) for number, payload in enumerate(payloads)
         ]
         assert running.broker.connects == 1
+
+
+def test_a2_a_broker_whose_machine_is_off_is_found_as_soon_as_one_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing answers there, so an attempt takes its full time: that counts as a part of the pause behind it."""
+    begun: list[float] = []
+
+    def swallowed(*_: object) -> None:
+        begun.append(time.monotonic())
+        if len(begun) == 4:
+            one.broker.close([], 0.0)
+        time.sleep(1.5)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(session_module.Session, "connect", swallowed)
+    one = Running(free_port())
+    one.thread.join(40)
+    assert len(begun) == 4
+    gaps = [later - earlier for earlier, later in pairwise(begun)]
+    assert max(gaps) < 4.3, "the longest pause, and not that and an attempt"
+    assert min(gaps) > 1.5 + 0.7, "and never without any"

@@ -11,6 +11,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -568,6 +569,23 @@ def test_refresh_asks_everything_in_the_next_round(rig: Make) -> None:
     one.device.refresh()
     one.poll()
     assert {"QPIGS", "QMOD", "QPIWS", "QPIRI", "QFLAG", "QPIGS2", "QPGS0"} <= set(one.peer.asked)
+
+
+def test_a_refresh_lets_nothing_grow_old_that_every_round_tells(rig: Make) -> None:
+    one = rig({"QPGS0": UNIT0, "QPGS1": UNIT1, "QPGS2": ABSENT}, after(0.04, NAK), max_age=0.6)
+    one.poll_until(lambda: one.device.members.last_known() == 1)
+    one.poll(5)
+    for question in ("QMOD", "QPIWS", "QPIRI", "QFLAG"):
+        one.peer.answers[question] = after(0.04, one.peer.answers[question])  # type: ignore[arg-type]
+    one.peer.asked.clear()
+    one.device.refresh()
+    readings = one.poll()
+    assert len(set(one.peer.asked)) > 20, "everything was asked"
+    assert all(state["battery_voltage"] is not None for state in states(readings))
+    for path in (SERIAL, "94170312200072"):
+        told = [reading.at for reading in readings if reading.unit.path == path and reading.topic is None]
+        assert len(told) > 1
+        assert max(later - earlier for earlier, later in pairwise(told)) < 0.6
 
 
 # -- out of step
