@@ -614,6 +614,7 @@ def test_e13_what_still_waits_when_the_stick_goes_is_answered_when_it_expires(
     house.send("charge_rate_pct", "80")
     house.send("discharge_rate_pct", "70", expires=time.monotonic() + 1.5)
     await_true(lambda: written(stick), 5, "the first write")
+    await_true(lambda: house.device.writer.waiting() == 1, 5, "the other one waits")
     stick.faults.refuse = True
     stick.drop()
     house.await_offline()
