@@ -23,8 +23,7 @@ READER_GONE = 141
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0 done, 1 failed, 2 the arguments or the configuration are wrong."""
     argv = sys.argv[1:] if argv is None else argv
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a character; stderr does so by itself
+    _show_any_character()
     try:
         status = _carry_out(argv)
         _flush()
@@ -49,6 +48,15 @@ def _carry_out(argv: list[str]) -> int:
         _overview().parse_args(argv)  # ends by itself: --help, --version or a mistake
         return 2
     return command.carry_out(command.parser(argv[0]).parse_intermixed_args(argv[1:]))
+
+
+def _show_any_character() -> None:
+    """Where the terminal lacks a character, show its number; stderr does so by itself."""
+    try:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+    except OSError:  # a service may have closed its output
+        pass
 
 
 def _flush() -> None:

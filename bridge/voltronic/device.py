@@ -7,7 +7,7 @@ questions: however many are to be, the status is asked in time.
 
 A value goes into the state topic only while it is younger than the age limit of its question; after that its
 key says null. Identity comes before names: nothing is published under a serial number before the unit on the cable
-gave it, after each opening anew, and (asker.py) after each silence in which the cable may have been moved.
+gave it, after each opening anew, and (reader.py) after each silence in which the cable may have been moved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from bridge.devices import Context, Found
 from bridge.errors import CommandError, NoReply, ProtocolError, Stopped
 from bridge.fields import Field, Reading, Unit, Value
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
-from bridge.voltronic.asker import Asker
 from bridge.voltronic.connection import Answer, Line, Speech
 from bridge.voltronic.known import (
     LONE,
@@ -40,6 +39,7 @@ from bridge.voltronic.known import (
 from bridge.voltronic.members import Members
 from bridge.voltronic.options import Options, Topics
 from bridge.voltronic.plan import MEASURED, PI18_PLAN, PI30_PLAN, PI41_PLAN, PLANS, Pace, Plan
+from bridge.voltronic.reader import Asker
 
 if TYPE_CHECKING:
     from bridge.settings import Documented

@@ -21,7 +21,7 @@ from bridge.errors import LinkError, NoReply, ProtocolError, Stopped
 from bridge.fields import Reading
 from bridge.simulators.axpert import AxpertSimulator
 from bridge.transports.base import DescriptorLink, Link
-from bridge.voltronic import asker, connection
+from bridge.voltronic import connection, reader
 from bridge.voltronic.device import AxpertDevice, Options, Topics, build
 from bridge.voltronic.known import SILENT_FOR, Patience
 from tests.harness import PATIENCE
@@ -447,7 +447,7 @@ def test_b17_an_unknown_question_is_asked_again_after_an_hour(rig: Make, monkeyp
     one.poll(40)
     assert one.peer.count("QPIGS2") == 1
     assert one.peer.count("QPGS0") == 1
-    monkeypatch.setattr(asker, "REFUSED_FOR", 0.0)
+    monkeypatch.setattr(reader, "REFUSED_FOR", 0.0)
     one.device.known.tasks["QPIGS2"].due = 0.0
     one.poll(2)
     assert one.peer.count("QPIGS2") >= 2
