@@ -21,6 +21,10 @@ ANSWERING = 5.0
 """Seconds the broker may take for anything."""
 RETAINED = 1.0
 """Seconds in which retained messages come after a subscription."""
+IN_DOUBT = (
+    "So nobody knows whether a bridge runs, and nothing was asked. With --direct the device itself is: only when no "
+    "bridge runs."
+)
 PASSWORDS = (
     "no password was found; it comes from mqtt.password_file, mqtt.password or SOLARBRIDGE_MQTT_PASSWORD, "
     "and a credential of systemd's (/etc/credstore) is handed to the service alone"
@@ -120,10 +124,26 @@ class Visitor:
         except queue.Empty:
             return None
 
+    def _until_heard(self) -> dict[str, bytes]:
+        """Return what comes until we are handed what we say ourselves, below the bridge's status.
+
+        Raises LinkError where that does not come: many a broker takes a subscription and just sends nothing.
+        """
+        place = f"{self.base}/status/visitor"
+        self.subscribe(place)
+        self.publish(place, b"read")
+        found: dict[str, bytes] = {}
+        for topic, payload, _retained in self.messages(time.monotonic() + ANSWERING):
+            found[topic] = payload
+            if topic == place:
+                return found
+        raise LinkError(f"the broker at {self._where} keeps back what is said there: {self.rights}\n{IN_DOUBT}")
+
     def runs(self, device: str) -> bool:
         """Whether the bridge on this base topic has a device; False when no bridge runs.
 
-        Raises LinkError where a bridge runs that does not say so: a device in its hands must not be asked past it.
+        Raises LinkError where a bridge runs that does not say so, or where the broker would keep back what it says: a
+        device in its hands must not be asked past it.
         """
         status, info = f"{self.base}/status", f"{self.base}/info"
         self.subscribe(status, info)
@@ -132,6 +152,8 @@ class Visitor:
             found[topic] = payload
             if status in found and info in found:
                 break
+        if status not in found:
+            found |= self._until_heard()
         if found.get(status, b"offline") == b"offline":
             return False
         devices = parsed(found.get(info, b"")).get("devices")

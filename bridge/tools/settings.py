@@ -23,7 +23,7 @@ from bridge.errors import BridgeError, CommandError, LinkError, Stopped
 from bridge.fields import Channel, Reading
 from bridge.inbox import SetSetting
 from bridge.tools.asking import agreed
-from bridge.tools.client import Visitor, parsed
+from bridge.tools.client import IN_DOUBT, Visitor, parsed
 from bridge.tools.direct import Direct, records_folder
 from bridge.transports.base import Stop
 
@@ -89,8 +89,7 @@ def _bridge_of(config: Config, device: str, direct: bool) -> Iterator[Visitor | 
         try:
             visitor = stack.enter_context(Visitor(config.mqtt))
         except LinkError as err:
-            raise LinkError(f"{err}\nSo nobody knows whether a bridge runs, and nothing was asked. With --direct the "
-                            f"device itself is: only when no bridge runs.") from err  # fmt: skip
+            raise LinkError(f"{err}\n{IN_DOUBT}") from err
         if visitor.runs(device):
             yield visitor
             return

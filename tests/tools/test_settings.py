@@ -175,15 +175,18 @@ FEW_RIGHTS = f"""
 topic readwrite #
 user bridge
 topic write {BASE}/#
-topic read {BASE}/status
 topic read {BASE}/+/availability
 topic read {BASE}/+/refresh
 topic read {BASE}/+/set/#
 """
 
 
-def test_a_bridge_that_cannot_be_heard_is_not_gone_past(tmp_path: Path) -> None:
-    (tmp_path / "acl").write_text(FEW_RIGHTS)
+@pytest.mark.parametrize(
+    ("more", "words"), [(f"topic read {BASE}/status\n", "a bridge runs"), ("", "nobody knows whether a bridge runs")],
+    ids=["its status alone is heard", "nothing is heard"],
+)  # fmt: skip
+def test_a_bridge_that_cannot_be_heard_is_not_gone_past(tmp_path: Path, more: str, words: str) -> None:
+    (tmp_path / "acl").write_text(FEW_RIGHTS + more)
     (tmp_path / "acl").chmod(0o600)
     with house(
         tmp_path, {"one": {"writes": True}}, mqtt={"username": "bridge"},
@@ -191,7 +194,7 @@ def test_a_bridge_that_cannot_be_heard_is_not_gone_past(tmp_path: Path) -> None:
         environ={"XDG_STATE_HOME": str(tmp_path / "service")},
     ) as site:  # fmt: skip
         site.await_up()
-        assert_left_alone(tmp_path, "a bridge runs", f"its access list has to let user bridge read {BASE}/#")
+        assert_left_alone(tmp_path, words, f"its access list has to let user bridge read {BASE}/#")
 
 
 def test_a_bridge_that_runs_without_the_device_is_not_gone_past(tmp_path: Path) -> None:
