@@ -566,8 +566,8 @@ class LxpDevice:
         piece.due = time.monotonic() + (self._options.settings_interval if told else self._asking)
         return reply
 
-    def _ask(self, serial: str, function: int, first: int, length: int) -> Asking:
-        return self.asker.ask(Read(self.datalog or "", serial, function, first, length))
+    def _ask(self, serial: str, function: int, first: int, length: int, retries: int = RETRIES) -> Asking:
+        return self.asker.ask(Read(self.datalog or "", serial, function, first, length), retries)
 
     def _ask_parameter(self, parameter: int) -> Generator[Reading | None, None, Parameter | None]:
         return self.asker.ask_parameter(ReadParameter(self.datalog or "", parameter))
@@ -612,8 +612,8 @@ class LxpDevice:
 
     def _ask_piece(self, inverter: Inverter, blocks: Blocks, function: int, piece: Piece) -> Asking:
         """Ask for one piece; let the plan learn from what comes. One that was silent is not asked three times."""
-        request = Read(self.datalog or "", inverter.serial, function, piece.first, piece.length)
-        reply = yield from self.asker.ask(request, 0 if inverter.silent else RETRIES)
+        retries = 0 if inverter.silent else RETRIES
+        reply = yield from self._ask(inverter.serial, function, piece.first, piece.length, retries)
         planned = piece in blocks.pieces
         if isinstance(reply, Refused):
             text = EXCEPTIONS.get(reply.code, f"code {reply.code}")
