@@ -111,6 +111,20 @@ def test_a_dead_thread_is_started_again(watched: tuple[Supervisor, Worker], capl
     assert "its thread died" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_d11_a_thread_is_started_again_once_there_is_memory_for_it(
+    watched: tuple[Supervisor, Worker], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, worker = watched
+    await_true(lambda: worker.runs == 1, 5, "first start")
+    monkeypatch.setattr(supervisor, "FIRST_STEPS", 1 << 62)
+    worker.mood = "die"
+    await_true(lambda: "worker: no memory is left for its thread" in caplog.text, 5, "it was tried")
+    assert worker.runs == 1
+    monkeypatch.setattr(supervisor, "FIRST_STEPS", 0)
+    await_true(lambda: worker.runs == 2, 8, "second start")
+
+
 class Mortal:
     """Ends when told to, which is a death."""
 

@@ -41,14 +41,15 @@ def test_d11_without_descriptors_it_says_so_reads_on_and_recovers(tmp_path: Path
 
 def test_d11_without_memory_it_reads_on_and_recovers(tmp_path: Path) -> None:
     big = {"padding": 1_000_000, "interval": 0.5}  # what it takes is given back at once, so that it has to be had anew
-    with house(tmp_path, {"one": {}, "two": big}, environ={"MALLOC_MMAP_THRESHOLD_": "65536"}) as site:
+    frugal = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with house(tmp_path, {"one": {}, "two": big}, environ=frugal) as site:
         site.await_up()
         _, most = resource.prlimit(site.bridge.pid, resource.RLIMIT_DATA)
         lines = site.bridge.log().count("\n")
         with site.keeps_rate("one"):
             resource.prlimit(site.bridge.pid, resource.RLIMIT_DATA, (1 << 20, most))
-            site.await_log("MemoryError")
             site.proxy.cut()  # the next connection takes memory, too
+            site.await_log("MemoryError")
             pause(3)
             assert site.bridge.process is not None
             assert site.bridge.process.poll() is None, site.bridge.log()
