@@ -41,7 +41,8 @@ STACK_SIZE = 512 * 1024
 
 
 FIRST_STEPS = 4 << 20
-"""Bytes that must be free for a thread to be started: its stack, and what it needs to begin."""
+"""Bytes that must be free for a thread to be started again: its stack, and what it needs to begin. At the program's
+start they are not looked for: to have had so much once makes glibc keep more of what is given back ever after."""
 
 
 class Worker(Protocol):
@@ -144,6 +145,7 @@ class Supervisor:
         elif now >= post.restart_at:
             post.worker.beat_at = post.started_at = now
             try:
+                bytes(FIRST_STEPS)  # a thread that finds no memory for its first step is waited for without an end
                 post.thread = _spawn(post.worker)
             except (RuntimeError, MemoryError) as err:  # no room for a thread just now; the others go on
                 pause = post.backoff.pause()
@@ -157,7 +159,6 @@ class Supervisor:
 
 
 def _spawn(worker: Worker) -> threading.Thread:
-    bytes(FIRST_STEPS)  # a thread that finds no memory for its first step would be waited for without an end
     previous = threading.stack_size(STACK_SIZE)
     try:
         # daemon: a thread that hangs in a driver must not keep the program from ending

@@ -339,7 +339,7 @@ def test_a_piece_that_is_refused_after_the_plan_changed_does_not_end_the_packs(
             return refused
             yield
 
-        monkeypatch.setattr(house.device.asker, "ask", ask)  # a stick whose plan changes between question and answer
+        monkeypatch.setattr(house.device, "_ask", ask)  # a stick whose plan changes between question and answer
         for first, there in ((200, True), (5002, False)):
             with pytest.raises(StopIteration):
                 next(house.device._ask_piece(inverter, inverter.inputs, Function.READ_INPUT, Piece(first, 33)))
