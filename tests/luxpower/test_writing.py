@@ -610,15 +610,18 @@ def test_e13_a_command_while_the_stick_is_away_is_refused_at_once(stick: LxpSimu
 def test_e13_what_still_waits_when_the_stick_goes_is_answered_when_it_expires(
     stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.writing.SETTLE", 1.0)
-    house.send("charge_rate_pct", "80")
-    house.send("discharge_rate_pct", "70", expires=time.monotonic() + 1.5)
+    monkeypatch.setattr("bridge.writing.SETTLE", 2.0)
+    wake = house.publisher.inbox._wake
+    with monkeypatch.context() as patch:
+        patch.setattr(type(wake), "set", lambda _: None)  # it is to find both at once
+        house.send("charge_rate_pct", "80")
+        house.send("discharge_rate_pct", "70", expires=time.monotonic() + 2.5)
+    wake.set()
     await_true(lambda: written(stick), 5, "the first write")
-    await_true(lambda: house.device.writer.waiting() == 1, 5, "the other one waits")
     stick.faults.refuse = True
     stick.drop()
     house.await_offline()
-    result = house.await_results(1, 5)[0]
+    result = house.await_results(1, 10)[0]
     assert (result["setting"], result["outcome"]) == ("discharge_rate_pct", "refused")
     assert "expired" in result["reason"]
     assert house.audit("end")[-1]["outcome"] == "refused"
