@@ -17,11 +17,10 @@ from bridge.devices import Found, slice_of
 from bridge.errors import LinkError, Stopped
 from bridge.tools.asking import agreed
 from bridge.transports.base import Stop
+from bridge.transports.serial_port import ADAPTERS, links_in
 
 NAMES = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttySC*", "ttymxc*")
 """Serial ports of adapters and of boards; PCs list ttyS ports that are not there, so those are to be named."""
-ADAPTERS = ("ttyUSB", "ttyACM")
-"""Of these, what is plugged into USB: the system gives each a name that lasts."""
 VOLTRONIC = "0665:5161"
 
 
@@ -47,16 +46,11 @@ def serial_ports(dev: str = "/dev") -> list[Port]:
     has it at the moment: then by the USB sockets they are in, under serial/by-path.
     """
     folder = Path(dev)
-    named = _named(folder / "serial/by-id")
+    named = links_in(f"{dev}/serial/by-id")
     nodes = sorted({str(node) for name in NAMES for node in folder.glob(name)} | named.keys())
     if named and any(node not in named for node in nodes if os.path.basename(node).startswith(ADAPTERS)):
-        named |= _named(folder / "serial/by-path")
+        named |= links_in(f"{dev}/serial/by-path")
     return [Port(named.get(node, node), node) for node in nodes if os.path.exists(node)]
-
-
-def _named(folder: Path) -> dict[str, str]:
-    """Return the links in a folder by where they lead."""
-    return {os.path.realpath(link): str(link) for link in sorted(folder.glob("*"))}
 
 
 def hid_ports(dev: str = "/dev") -> list[Port]:

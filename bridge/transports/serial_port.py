@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 RIGHTS = "add the bridge's user to the group dialout"
 BY_ID = "/dev/serial/by-id"
+ADAPTERS = ("ttyUSB", "ttyACM")
+"""How the nodes of adapters begin: the system gives each a name there that lasts."""
 """Where the system names adapters by what they are, whatever number they get."""
 
 _lasting: dict[str, str | None] = {}
@@ -178,17 +180,21 @@ def _lasting_names() -> dict[str, str]:
 
     It has the same name as another then, which leads to either of them, as the system has it at the moment.
     """
-    try:
-        names = sorted(os.listdir(BY_ID), reverse=True)
-        adapters = _adapters()
-    except OSError:  # no adapter has one, or the system gives none
-        return {}
-    nodes = {_node(name): name for name in (f"{BY_ID}/{one}" for one in names)}
-    return nodes if all(adapter in nodes for adapter in adapters) else {}
+    names = links_in(BY_ID)
+    return names if all(adapter in names for adapter in _adapters()) else {}
 
 
 def _adapters() -> list[str]:
-    return [f"/dev/{one}" for one in os.listdir("/dev") if one.startswith(("ttyUSB", "ttyACM"))]
+    return [f"/dev/{one}" for one in os.listdir("/dev") if one.startswith(ADAPTERS)]
+
+
+def links_in(folder: str) -> dict[str, str]:
+    """Return the links in a folder by where they lead, of two the first by its name; none where there is no folder."""
+    try:
+        names = sorted(os.listdir(folder), reverse=True)
+    except OSError:  # no adapter has one, or the system gives none
+        return {}
+    return {_node(link): link for link in (f"{folder}/{name}" for name in names)}
 
 
 def _node(name: str) -> str:
