@@ -125,6 +125,13 @@ class Records:
     ledger: Ledger
     audit: AuditLog
 
+    def note_change(self, device: str, unit: str, change: Mapping[str, Value]) -> None:
+        """Record what somebody else has set: its `setting`, `old` and `new`. Where that cannot be, the log says so."""
+        try:
+            self.audit.append({"event": "changed", "device": device, "unit": unit, **change})
+        except OSError as err:
+            log.error("%s: a change cannot be recorded: %s", device, err)
+
 
 @dataclass(slots=True)
 class _Job:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from bridge.fields import Value
+from bridge.devices import Context
+from bridge.fields import Unit, Value
 from bridge.luxpower.models import Family
 from bridge.luxpower.registers import HOLDS
 from bridge.luxpower.rows import Plan
 
+log = logging.getLogger(__name__)
+
+HOUR, CHANGES_PER_HOUR = 3600.0, 200
+"""Changes by others that are logged and recorded at most."""
 ALONE = frozenset({*range(12, 15), 122, 234, 235})
 """Registers that change by themselves: clock, counters, what is left of a quick charge."""
 ENDS_ALONE = (233, 0)
@@ -78,3 +85,32 @@ class Changes:
             )
             if old != new:
                 yield Changed(row.key, row.register, old, new)
+
+
+class Herald:
+    """Says what somebody else has set, and records it. Owned by the device's thread."""
+
+    def __init__(self, device: str, context: Context) -> None:
+        self._device = device
+        self._context = context
+        self._told: deque[float] = deque()
+
+    def tell(self, unit: Unit, changed: Iterable[Changed], now: float) -> None:
+        """Say what changed on a unit, as far as there may be more in this hour; `now` is time.monotonic()."""
+        records = self._context.records
+        for one in changed:
+            if not self._may_tell(now):
+                continue
+            log.info("%s: %s went from %s to %s, not set from here", unit.title, one.key, one.old, one.new)
+            if records is not None:
+                records.note_change(self._device, unit.path, one.entry())
+
+    def _may_tell(self, now: float) -> bool:
+        """Whether a change is told: each is a line on disk, and a stick that sends nonsense sends it without end."""
+        while self._told and now - self._told[0] > HOUR:
+            self._told.popleft()
+        if len(self._told) >= CHANGES_PER_HOUR:
+            self._context.tally.failed("implausible", "more settings change than anybody would change")
+            return False
+        self._told.append(now)
+        return True

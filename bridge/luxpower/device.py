@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from bridge.errors import CommandError, LinkError, NoReply, ProtocolError
 from bridge.fields import Channel, Reading, Unit
 from bridge.inbox import Foreign, ReadRegisters, SetSetting
 from bridge.luxpower.blocks import GROUP, Blocks, Piece
-from bridge.luxpower.changes import Changed
+from bridge.luxpower.changes import Changed, Herald
 from bridge.luxpower.connection import LOCKED, Heard, Line, sound_out
 from bridge.luxpower.demand_reader import Demands
 from bridge.luxpower.frame import (
@@ -75,8 +74,6 @@ KICKED = 3
 """So many short connections in a row look like a fight for the stick's only slot."""
 WAITING = 20.0
 """Seconds in one go to wait for a stick that connects to us."""
-HOUR, CHANGES_PER_HOUR = 3600.0, 200
-"""Changes by others that are logged and recorded at most."""
 MODELS = 25.0
 """Seconds in which commands wait for the models to be read, and the first inputs of an inverter for its own: less than
 a command is good for."""
@@ -113,7 +110,7 @@ class LxpDevice:
         self._backoff = Backoff(*(REOPEN if options.host is not None else LISTEN_AGAIN))
         self._short = 0
         self._warned: set[str] = set()
-        self._told: deque[float] = deque()
+        self._herald = Herald(options.name, context)
         self.asker = Asker(context, self._digest)
         self._demands = Demands(options.name, self._manner.max_age, self._ask, self._ask_parameter)
         self.datalog = options.datalogger
@@ -413,29 +410,9 @@ class LxpDevice:
         return self._mirror
 
     def _tell_changes(self, inverter: Inverter, changed: Iterable[Changed]) -> None:
-        """Say what somebody else has set: the cloud, an app, the panel. Of what is no inverter nobody knows."""
-        records = self._context.records
-        for one in changed if not inverter.family.stranger else ():
-            if not self._may_tell():
-                continue
-            log.info("%s: %s went from %s to %s, not set from here", inverter.unit.title, one.key, one.old, one.new)
-            if records is not None:
-                event = {"event": "changed", "device": self._options.name, "unit": inverter.unit.path, **one.entry()}
-                try:
-                    records.audit.append(event)
-                except OSError as err:
-                    log.error("%s: a change cannot be recorded: %s", self._options.name, err)
-
-    def _may_tell(self) -> bool:
-        """Whether a change is told: each is a line on disk, and a stick that sends nonsense sends it without end."""
-        now = time.monotonic()
-        while self._told and now - self._told[0] > HOUR:
-            self._told.popleft()
-        if len(self._told) >= CHANGES_PER_HOUR:
-            self._context.tally.failed("implausible", "more settings change than anybody would change")
-            return False
-        self._told.append(now)
-        return True
+        """Say what somebody else has set. Of what is no inverter nobody knows."""
+        if not inverter.family.stranger:
+            self._herald.tell(inverter.unit, changed, time.monotonic())
 
     def _is_our_stick(self, serial: str) -> bool:
         """Whether a frame is from the stick we know; the first two that agree make it known."""

@@ -223,13 +223,8 @@ class AxpertDevice:
         for key, old, new in found:
             name = f"{self._options.name} {path}".rstrip()
             log.info("%s: %s was changed from %s to %s, not by a command of ours", name, key, old, new)
-            if (records := self._context.records) is None:
-                continue
-            entry = {"device": self._options.name, "unit": path, "setting": key, "old": old, "new": new}
-            try:
-                records.audit.append({"event": "changed", **entry})
-            except OSError as err:
-                log.error("%s: a change cannot be recorded: %s", name, err)
+            if (records := self._context.records) is not None:
+                records.note_change(self._options.name, path, {"setting": key, "old": old, "new": new})
 
     # -- readings
 

@@ -793,7 +793,7 @@ def test_t23_what_somebody_else_sets_is_logged_and_recorded(
 def test_t23_a_stick_that_changes_without_end_fills_no_disk(
     stick: LxpSimulator, house: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.luxpower.device.CHANGES_PER_HOUR", 5)
+    monkeypatch.setattr("bridge.luxpower.changes.CHANGES_PER_HOUR", 5)
     for number in range(20):
         stick.foreign_write(75, number)
     house.await_failure("implausible", 10)
